@@ -1,0 +1,98 @@
+"""The child's end of the control socket: beats to the master, hears its orders, and dies with it.
+
+Used by the process mains after patching. One greenlet reads, one beats. A SIGTERM sent to the child itself is taken as
+the master's order to drain, so that `kill PID` of one worker is gentle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.socket
+
+class Lifeline:
+    """The control socket of one child.
+
+    Callbacks run in greenlets of their own and may block. `on_drain(deadline_s, grace_s)`: both are seconds from now; after
+    `grace_s` idle sessions end, at `deadline_s` all others. `on_stop()`: end at once. `on_status(status)`: the master's
+    view of all processes, to the admin only. The same order given twice is passed on twice.
+
+    The callbacks are attributes: they may be set after the constructor, before `start()`.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        *,
+        on_drain: Callable[[float, float], object] | None = None,
+        on_stop: Callable[[], object] | None = None,
+        on_status: Callable[[dict[str, Any]], object] | None = None,
+        drain_timeout_s: float = 30.0,
+        drain_grace_s: float = 0.0,
+        beat_s: float = 1.0,
+    ) -> None:
+        """`drain_timeout_s` and `drain_grace_s` are what a SIGTERM of our own means; the master's order brings its own."""
+        self.on_drain = on_drain
+        self.on_stop = on_stop
+        self.on_status = on_status
+        self._socket = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=control.detach())
+        self._drain_timeout_s = drain_timeout_s
+        self._drain_grace_s = drain_grace_s
+        self._beat_s = beat_s
+        self._unsent = b""
+
+    def start(self) -> None:
+        """Begin to beat and to listen. Call it early: the master kills a child that stays silent."""
+        gevent.signal_handler(signal.SIGTERM, self._drain, self._drain_timeout_s, self._drain_grace_s)
+        self.report(beat=1)
+        gevent.spawn(self._beat)
+        gevent.spawn(self._listen)
+
+    def report(self, **fields: Any) -> None:
+        """Send one line to the master, e.g. `report(ready={"accepting": True})`, `report(sessions=12)`. Never blocks."""
+        self._unsent += json.dumps(fields).encode() + b"\n"
+        try:
+            sent = self._socket.send(self._unsent, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return
+        except OSError:
+            os._exit(os.EX_SOFTWARE)
+        self._unsent = self._unsent[sent:]
+
+    def _beat(self) -> None:
+        while True:
+            gevent.sleep(self._beat_s)
+            self.report(beat=1)
+
+    def _listen(self) -> None:
+        pending = b""
+        while True:
+            try:
+                received = self._socket.recv(65536)
+            except OSError:
+                received = b""
+            if not received:
+                # The master is dead. Whoever starts next needs the ports, the lanes and the queue: nothing is worth a delay.
+                os._exit(os.EX_SOFTWARE)
+            *lines, pending = (pending + received).split(b"\n")
+            for line in lines:
+                self._obey(json.loads(line))
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        if "status" in order:
+            if self.on_status:
+                self.on_status(order["status"])
+        elif order.get("do") == "drain":
+            self._drain(float(order["timeout_s"]), float(order["grace_s"]))
+        elif order.get("do") == "stop" and self.on_stop:
+            gevent.spawn(self.on_stop)
+
+    def _drain(self, timeout_s: float, grace_s: float) -> None:
+        if self.on_drain:
+            gevent.spawn(self.on_drain, timeout_s, grace_s)

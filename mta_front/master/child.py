@@ -1,0 +1,76 @@
+"""What the master hands to a child: the seam between the forking side and the three process mains.
+
+The master forks; the child calls one of the mains named here with a `ChildContext` and leaves with the code it returns.
+A main is imported only in the child, and its first act is `gevent.monkey.patch_all()`: nothing here may import gevent,
+Redis or OpenSSL (the master must stay free of threads, hubs and connections).
+
+The control socket carries JSON lines both ways (see `mta_front.lifeline` for the child's side):
+
+    master -> child   {"do": "drain", "grace_s": 5.0, "timeout_s": 30.0}   both counted from now
+                      {"do": "stop"}
+                      {"status": {...}}                                    to the admin only
+    child -> master   {"beat": 1}                                          each second
+                      {"ready": {"accepting": true}}
+                      {"store": {"answered": true}}
+                      {"sessions": 12}
+                      {"fault": "ImportError: ..."}                        why it is about to exit
+
+End of file on it means that the other side is dead.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from mta_front.config import Settings
+
+Kind: TypeAlias = Literal["worker", "relay", "admin"]
+
+
+@dataclass(slots=True, kw_only=True)
+class ChildContext:
+    """All that a process main gets. The sockets are plain, non-blocking and belong to the child."""
+
+    kind: Kind
+    index: int
+    """Slot of a worker, number of a relay, 0 for the admin."""
+    lane: int
+    """The number under which this process keeps its metrics; no other living process of this data_dir has it."""
+    settings: Settings
+    sockets: list[tuple[str, socket.socket]]
+    """Worker: (listener's name, listening socket of this slot). Admin: [("admin", socket)]. Relay: []."""
+    control: socket.socket
+    """One end of an AF_UNIX stream pair; the master holds the other."""
+    metrics_dir: str
+    """Where the processes' metric files lie (prometheus multiprocess mode)."""
+    store_url: str
+    """`settings.store.url`, or `unix:///…` of the embedded store."""
+
+
+Main: TypeAlias = Callable[[ChildContext], int]
+"""A process main: patches first, then runs until it is told to end; returns the exit code of the process."""
+
+
+def worker(child: ChildContext) -> int:
+    from mta_front.worker import main
+
+    return main(child)
+
+
+def relay(child: ChildContext) -> int:
+    from mta_front.relaying import main
+
+    return main(child)
+
+
+def admin(child: ChildContext) -> int:
+    from mta_front.administering import main
+
+    return main(child)
+
+
+MAINS: dict[Kind, Main] = {"worker": worker, "relay": relay, "admin": admin}
