@@ -1,0 +1,174 @@
+"""The hooks: where a developer's policy meets a session. This file is the contract.
+
+A hook is called in the session's own greenlet and may block on gevent's sockets; while it runs, only its own session
+waits. It returns to accept. To refuse it raises `Reject` (5xx, for good) or `Defer` (4xx, for now), whose code,
+enhanced code and text go to the client. Any other exception is a bug: the client hears 451 4.3.0, and the error is
+reported.
+
+`mta-front serve` wraps the class named in `[hooks] class`: relay control comes first and the spool last, so a
+hook can refuse more, never less (DECISIONS W1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mta_front.smtp.address import Address
+from mta_front.smtp.replies import Reply, derived_enhanced
+
+__all__ = ["Accept", "Address", "Defer", "Envelope", "Hooks", "Message", "Reject", "Reply", "Session", "refusal_of"]
+
+
+class Refusal(Exception):
+    """What a hook raises to refuse; use `Reject` or `Defer`.
+
+    `Reject(550, "5.1.1", "No such user")`, `Reject(550, "No such user")`, `Reject("No such user")`, `Reject(554)`.
+    Without a code the hook's own is used (DECISIONS W3); without an enhanced code it is derived: 554 → 5.0.0.
+    Raises ValueError when the code is of another class than the exception's, or the enhanced code does not fit it.
+    """
+
+    classes: tuple[int, ...] = (4, 5)
+
+    def __init__(self, *what: int | str) -> None:
+        rest = list(what)
+        code = rest.pop(0) if rest and isinstance(rest[0], int) else None
+        if code is not None and (not isinstance(code, int) or code // 100 not in self.classes):
+            raise ValueError(f"{type(self).__name__} takes a code of class {self.classes[0]}xx, not {code}")
+        if len(rest) > 2 or not all(isinstance(part, str) for part in rest):
+            raise ValueError(f"{type(self).__name__} takes (code, enhanced code, text), not {what!r}")
+        texts = [str(part) for part in rest]
+        self.code = code
+        self.text = texts.pop() if texts else ""
+        self.enhanced = texts.pop() if texts else ""
+        if code is not None:
+            Reply(
+                code, self.enhanced, self.text
+            )  # refuses what no client would understand, here and not in the session
+        super().__init__(*what)
+
+    def reply(self, default: Reply) -> Reply:
+        """The reply to send; `default` is the hook's own."""
+        if self.code is None:
+            return Reply(default.code, self.enhanced or default.enhanced, self.text or default.text)
+        return Reply(self.code, self.enhanced or derived_enhanced(self.code), self.text or default.text)
+
+
+class Reject(Refusal):
+    """Refuse for good (5xx): the client should not try again."""
+
+    classes = (5,)
+
+
+class Defer(Refusal):
+    """Refuse for now (4xx): the client keeps the message and tries again."""
+
+    classes = (4,)
+
+    def reply(self, default: Reply) -> Reply:
+        """As Refusal.reply; without a code 450 4.7.1 (policy for now)."""
+        if self.code is None:
+            return Reply(450, self.enhanced or "4.7.1", self.text or "Try again later")
+        return Refusal.reply(self, default)
+
+
+@dataclass(slots=True, frozen=True)
+class Accept:
+    """What `on_rcpt_to` may return. `relay=True` takes a recipient that relay control would refuse (DECISIONS W1)."""
+
+    relay: bool = False
+
+
+@dataclass(slots=True)
+class Envelope:
+    """The transaction so far: `mail_from` (None before MAIL), `rcpt_to`, `body_type` "7bit" | "8bitmime", and `id`, the
+    message's in the queue ("" before it is one).
+    """
+
+    mail_from: Address | None = None
+    rcpt_to: list[Address] = field(default_factory=list)
+    body_type: str = "7bit"
+    smtp_utf8: bool = False
+    require_tls: bool = False
+    id: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client's visit, as the hooks see it.
+
+    `id`: unique in the fleet; `listener`: the name of the listener it came to; `remote_address`, `remote_port`: the
+    client ("" and 0 on a Unix socket); `host_name_appears_as`: the name it gave in EHLO or HELO ("" before);
+    `opening_command`: "EHLO", "HELO" or ""; `transmission_type`: "SMTP" or "ESMTP" (RFC 3848); `user`: whatever
+    `on_auth` returned; `transaction`: number of the current transaction, from 1; `store`: for the hooks' own things.
+    """
+
+    id: str
+    listener: str
+    local_address: str = ""
+    local_port: int = 0
+    remote_address: str = ""
+    remote_port: int = 0
+    client_hostname: str = ""
+    host_name_appears_as: str = ""
+    opening_command: str = ""
+    transmission_type: str = "SMTP"
+    secure: bool = False
+    user: Any = None
+    transaction: int = 0
+    envelope: Envelope = field(default_factory=Envelope)
+    store: dict[str, Any] = field(default_factory=dict)
+
+
+class Message(Protocol):
+    """The message while it arrives, in segments; each begins and ends on a line, but for lines over 64 KiB.
+
+    Iterate over it once, or `read()` it whole. What a hook leaves unread is read and dropped by the session. If the
+    client goes away in the middle, iterating raises `ConnectionError`: let it through.
+    """
+
+    @property
+    def byte_length(self) -> int:
+        """Octets so far, dots un-stuffed."""
+
+    @property
+    def size_exceeded(self) -> bool:
+        """More came than `size_bytes` allows. The segments stop there and the client will hear 552 5.3.4."""
+
+    @property
+    def refusal(self) -> Reply | None:
+        """Set at the end when the message must not be taken, whatever the hook says: too big, a bare newline."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def read(self) -> bytes:
+        """All of it. Costs its size in memory."""
+
+
+class Hooks:
+    """Subclass it and override what you need. Every hook here accepts."""
+
+    def on_connect(self, session: Session) -> None:
+        """A client came; the banner was not sent yet. Refusing (default 554 5.7.1) ends the session."""
+
+    def on_mail_from(self, address: Address, session: Session) -> None:
+        """MAIL FROM; `address.address` is "" for bounces. Default refusal 550 5.7.1."""
+
+    def on_rcpt_to(self, address: Address, session: Session) -> Accept | None:
+        """RCPT TO, once for each recipient; `session.envelope.rcpt_to` holds those accepted before. 550 5.7.1."""
+
+    def on_data(self, message: Message, session: Session) -> str | Reply | None:
+        """The message. Return None, or the text of the 250, or a whole `Reply`. Default refusal 550 5.7.1."""
+
+    def on_close(self, session: Session) -> None:
+        """The session is over, however it ended. Its result and its exceptions change nothing for the client."""
+
+
+CONNECT_REFUSAL = Reply(554, "5.7.1", "Connection refused by policy")
+TRANSACTION_REFUSAL = Reply(550, "5.7.1", "Refused by policy")
+
+
+def refusal_of(error: Exception, default: Reply) -> Reply | None:
+    """The reply that a hook's exception stands for, or None when it is a bug (answer 451 4.3.0, report it)."""
+    return error.reply(default) if isinstance(error, Refusal) else None

@@ -1,0 +1,1 @@
+"""Where gevent lives: listening sockets, the pump of one session, outgoing connections."""

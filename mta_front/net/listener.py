@@ -1,0 +1,86 @@
+"""A listening socket in gevent's hub: accepts, refuses what is too much, and starts a session for the rest."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from mta_front.smtp import replies
+
+ACCEPTS_PER_TURN = 64
+"""Accepted in a row before other greenlets run (DECISIONS P9)."""
+
+PAUSE_S = 0.2
+"""Out of file handles or memory: so long no accept is tried; clients wait in the queue meanwhile."""
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_READ = 1
+
+
+class Listener:
+    """`sock` listens and is non-blocking; it stays its owner's. `serve(sock, peer)` runs in a greenlet per connection;
+    `full()` says that no session more may begin: the client hears 421 4.3.2.
+    """
+
+    def __init__(
+        self,
+        sock: _socket.socket,
+        serve: Callable[[_socket.socket, Any], None],
+        full: Callable[[], bool],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._sock = sock
+        self._serve = serve
+        self._full = full
+        self._failed = failed
+        self._family, self._type, self._proto = sock.family, sock.type, sock.proto
+        self._watcher: Any = None
+        self._pause: Any = None
+
+    def start(self) -> None:
+        """Begin to accept."""
+        loop = gevent.get_hub().loop
+        self._watcher = loop.io(self._sock.fileno(), _READ)
+        self._pause = loop.timer(PAUSE_S)
+        self._watcher.start(self._accept)
+
+    def stop(self) -> None:
+        """Accept no more; the socket stays open and its queue fills."""
+        for watcher in (self._watcher, self._pause):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._watcher = self._pause = None
+
+    def _accept(self) -> None:
+        """Runs in the hub: must not block."""
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                fd, peer = _socket.socket._accept(self._sock)  # type: ignore[attr-defined]
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # ECONNABORTED: it came and went
+            except OSError as error:
+                self._failed(error)
+                if error.errno in _EXHAUSTED:
+                    self._watcher.stop()
+                    self._pause.start(lambda: self._watcher.start(self._accept))
+                return
+            sock = _socket.socket(self._family, self._type, self._proto, fileno=fd)
+            sock.setblocking(False)
+            if self._full():
+                _turn_away(sock)
+            else:
+                gevent.spawn_raw(self._serve, sock, peer)
+
+
+def _turn_away(sock: _socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.send(replies.TOO_MANY_CONNECTIONS.wire)
+    sock.close()

@@ -1,0 +1,339 @@
+"""The pump: one greenlet that carries one session between its socket, the core and the hooks.
+
+It owns the socket. It asks the core for one event at a time, gives it to the hooks, answers, and sends what the core
+has to send when the input is used up or a client may be waiting. It holds one segment of a message at most: the hook
+that reads the message drives the socket.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import gevent
+
+from mta_front.hooks import CONNECT_REFUSAL, TRANSACTION_REFUSAL, Envelope, Hooks, Session, refusal_of
+from mta_front.net.message import IncomingMessage
+from mta_front.net.roster import Roster
+from mta_front.net.stream import Stream
+from mta_front.observe.events import Events
+from mta_front.smtp import events, replies
+from mta_front.smtp.connection import Connection, ConnectionOptions
+from mta_front.smtp.errors import RemoteError
+from mta_front.smtp.extensions import hello_reply
+from mta_front.smtp.replies import Reply
+from mta_front.smtp.state import Phase
+
+EVENTS_PER_TURN = 64
+"""After so many events the pump lets others run, so that one client that never pauses delays nobody (DECISIONS P9)."""
+
+_ids = itertools.count(1)
+_process = ""
+
+
+def _session_id() -> str:
+    """Unique in the fleet: 40 random bits per process (drawn after the fork), and a count."""
+    global _process  # noqa: PLW0603
+    if not _process:
+        _process = secrets.token_hex(5)
+    return f"{_process}.{next(_ids):x}"
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionOptions:
+    """What a listener says of its sessions. Times in seconds, 0 = none."""
+
+    listener: str
+    server_name: str
+    banner: Reply
+    extensions: tuple[str, ...]
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    socket_timeout_s: float = 60.0
+    session_timeout_s: float = 0.0
+
+
+class SessionOver(ConnectionError):
+    """The session cannot go on: `reason` as in Events.session_closed, `reply` the last word to the client if any."""
+
+    def __init__(self, reason: str, reply: Reply | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.reply = reply
+
+
+class Pump:
+    """One session. `run()` returns when it is over and never raises."""
+
+    __slots__ = (
+        "_connection", "_end_at", "_ending", "_hooks", "_options", "_roster", "_sink", "_stream", "_turns", "deadline",
+        "session",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stream: Stream,
+        session: Session,
+        options: SessionOptions,
+        hooks: Hooks,
+        roster: Roster,
+        sink: Events,
+    ) -> None:
+        self._stream = stream
+        self._options = options
+        self._hooks = hooks
+        self._roster = roster
+        self._sink = sink
+        self._connection = Connection(options.connection)
+        self._turns = 0
+        self._ending: SessionOver | None = None
+        self._end_at = monotonic() + options.session_timeout_s if options.session_timeout_s else 0.0
+        self.session = session
+        self.deadline = 0.0
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Carry the session from its banner to its end."""
+        self._roster.join(self)
+        self._sink.session_opened(self._options.listener)
+        reason = "quit"
+        try:
+            self._greet()
+            self._converse()
+        except SessionOver as over:
+            reason = over.reason
+            self._last_word(over.reply)
+        except RemoteError as error:
+            reason = "error"
+            self._last_word(error.reply)
+        except OSError:
+            reason = self._ending.reason if self._ending else "lost"
+        except Exception as error:  # noqa: BLE001 - one session's bug never ends a worker
+            reason = "error"
+            self._sink.fault(error, "session")
+            self._last_word(replies.BUG_CLOSING)
+        finally:
+            self._roster.leave(self)
+            self._stream.close()
+            self._finish(reason)
+
+    def _last_word(self, reply: Reply | None) -> None:
+        """Send what is owed and `reply`, as far as that goes without trouble."""
+        try:
+            if reply is not None:
+                self._connection.interrupt(reply)
+            self._send(self._connection.data_to_send())
+        except (OSError, SessionOver):
+            pass  # the client is gone: nothing is left to say
+
+    def _finish(self, reason: str) -> None:
+        try:
+            self._hooks.on_close(self.session)
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+            self._sink.fault(error, "on_close")
+        session = self.session
+        self._sink.session_closed(
+            session.listener,
+            reason,
+            {"session": session.id, "client": session.remote_address, "helo": session.host_name_appears_as,
+             "transactions": session.transaction},
+        )  # fmt: skip
+
+    # -- what the roster calls, from another greenlet -----------------------------------------------------------------
+
+    def expire(self) -> None:
+        """The client was silent, or did not read, for too long."""
+        self._end(SessionOver("timeout", replies.TIMED_OUT))
+
+    def wind_up(self) -> None:
+        """Drain: an idle session is woken now; others look at `roster.draining` when their transaction is over."""
+        if self.deadline and self._connection.phase in _IDLE:
+            self._end(SessionOver("drain", replies.SHUTTING_DOWN))
+
+    def stop(self) -> None:
+        """End, whatever is going on."""
+        self._end(SessionOver("drain", replies.SHUTTING_DOWN))
+
+    def _end(self, over: SessionOver) -> None:
+        # A second call means that the client does not even read the last word.
+        self._stream.cut(write=self._ending is not None)
+        self._ending = self._ending or over
+
+    # -- moving bytes ------------------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes) -> None:
+        if data:
+            self.deadline = monotonic() + self._options.socket_timeout_s
+            self._stream.send(data)
+            self.deadline = 0.0
+
+    def _receive(self) -> None:
+        """Send what is to be sent, wait for the client, hand what it says to the core. Raises SessionOver, OSError."""
+        connection = self._connection
+        out = connection.data_to_send()
+        if out:
+            self._send(out)
+        if self._ending is None:
+            if self._roster.draining and connection.phase in _IDLE:
+                raise SessionOver("drain", replies.SHUTTING_DOWN)
+            deadline = monotonic() + self._options.socket_timeout_s
+            self.deadline = min(deadline, self._end_at) if self._end_at else deadline
+            data = self._stream.recv()
+            self.deadline = 0.0
+            if data:
+                connection.receive(data)
+                return
+        raise self._ending or SessionOver("lost")
+
+    def _pause(self) -> None:
+        self._turns += 1
+        if self._turns >= EVENTS_PER_TURN:
+            self._turns = 0
+            gevent.sleep(0)
+
+    # -- the conversation --------------------------------------------------------------------------------------------
+
+    def _greet(self) -> None:
+        try:
+            self._hooks.on_connect(self.session)
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+            self._connection.reply(self._refusal(error, CONNECT_REFUSAL, "on_connect"))
+            raise SessionOver("refused") from error
+        self._connection.reply(self._options.banner)
+
+    def _converse(self) -> None:
+        connection = self._connection
+        next_event = connection.next_event
+        while not connection.closed:
+            event = next_event()
+            if event is None:
+                self._receive()
+                continue
+            self._pause()
+            _HANDLERS[type(event)](self, event)
+        self._send(connection.data_to_send())
+
+    def _refusal(self, error: Exception, default: Reply, hook: str) -> Reply:
+        """The reply for what a hook raised; what is no refusal is a bug and reported as one."""
+        reply = refusal_of(error, default)
+        if reply is None:
+            self._sink.fault(error, hook)
+            return replies.LOCAL_ERROR
+        self._sink.command_refused(self._options.listener, hook, reply.code)
+        return reply
+
+    def _hello(self, event: events.Hello) -> None:
+        session = self.session
+        session.envelope = Envelope()
+        session.host_name_appears_as = event.name
+        session.opening_command = "EHLO" if event.extended else "HELO"
+        session.transmission_type = "ESMTP" if event.extended else "SMTP"
+        client = session.client_hostname or f"[{session.remote_address}]"
+        greeting = f"{self._options.server_name} Nice to meet you, {client}"
+        self._connection.reply(hello_reply(greeting, self._options.extensions if event.extended else ()))
+
+    def _mail(self, event: events.Mail) -> None:
+        session = self.session
+        try:
+            self._hooks.on_mail_from(event.address, session)
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+            self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "on_mail_from"))
+            return
+        session.transaction += 1
+        session.envelope = Envelope(mail_from=event.address, body_type=event.parameters.body_type)
+        self._connection.reply(replies.SENDER_OK)
+
+    def _rcpt(self, event: events.Rcpt) -> None:
+        session = self.session
+        try:
+            self._hooks.on_rcpt_to(event.address, session)
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+            self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "on_rcpt_to"))
+            return
+        session.envelope.rcpt_to.append(event.address)
+        self._connection.reply(replies.RECIPIENT_OK)
+
+    def _reset(self, _event: events.Reset) -> None:
+        self.session.envelope = Envelope()
+        self._connection.reply(replies.OK)
+
+    def _quit(self, _event: events.Quit) -> None:
+        self._connection.reply(replies.BYE)
+
+    def _data(self, _event: events.Data) -> None:
+        session = self.session
+        connection = self._connection
+        connection.reply(replies.START_MAIL_INPUT)
+        message = IncomingMessage(self._pull)
+        try:
+            answer = self._hooks.on_data(message, session)
+        except SessionOver:
+            raise
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+            reply = self._refusal(error, TRANSACTION_REFUSAL, "on_data")
+        else:
+            reply = answer if isinstance(answer, Reply) else _accepted(answer)
+        message.drain()
+        if message.refusal is not None:
+            reply = message.refusal
+        self._report(reply, message.byte_length)
+        connection.reply(reply)
+        session.envelope = Envelope()
+
+    def _pull(self) -> events.Segment | events.End:
+        """The next piece of the message."""
+        while True:
+            event = self._connection.next_event()
+            if event is None:
+                self._receive()
+                continue
+            self._pause()
+            assert isinstance(event, events.Segment | events.End)
+            return event
+
+    def _report(self, reply: Reply, size_bytes: int) -> None:
+        session = self.session
+        envelope = session.envelope
+        summary: dict[str, Any] = {
+            "session": session.id,
+            "id": envelope.id,
+            "client": session.remote_address,
+            "helo": session.host_name_appears_as,
+            "mail_from": envelope.mail_from.address if envelope.mail_from else "",
+            "rcpt_to": [address.address for address in envelope.rcpt_to],
+            "size_bytes": size_bytes,
+            "reply": f"{reply.code} {reply.enhanced} {reply.text}",
+        }
+        if reply.code < 400:
+            self._sink.message_accepted(session.listener, summary)
+        else:
+            self._sink.message_refused(session.listener, reply.code, summary)
+
+
+def _accepted(text: str | None) -> Reply:
+    return Reply(250, "2.0.0", text) if text else replies.OK
+
+
+_IDLE = (Phase.GREETING, Phase.HELLO, Phase.READY)
+
+_HANDLERS: dict[type[events.Event], Callable[[Pump, Any], None]] = {
+    events.Hello: Pump._hello,
+    events.Mail: Pump._mail,
+    events.Rcpt: Pump._rcpt,
+    events.Data: Pump._data,
+    events.Reset: Pump._reset,
+    events.Quit: Pump._quit,
+}
+
+
+def open_session(sock: Any, peer: Any, options: SessionOptions) -> Session:
+    """The record of a new session; `peer` as accept() gave it: (address, port, …), or "" on a Unix socket."""
+    session = Session(_session_id(), options.listener)
+    if isinstance(peer, tuple):
+        session.remote_address, session.remote_port = peer[0], peer[1]
+        session.local_address, session.local_port = sock.getsockname()[:2]
+    return session

@@ -1,0 +1,84 @@
+"""A connected socket in gevent's hub, with no more system calls than it needs.
+
+Measured (DESIGN §7): gevent's own `sendall` makes a `getsockopt` each time, and its `recv` and `send` cost Python on
+the way; asking the underlying socket first and the hub only on EAGAIN took a loop from 71 to 45 µs per message.
+
+A stream has no time-outs of its own: whoever watches over it calls `cut()`, and the waiting greenlet goes on at once
+with end of file or a broken pipe. No exception is ever thrown into a greenlet from outside, so none can hit it where
+it was not waiting for its peer.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+from typing import Any
+
+import gevent
+
+RECEIVE_BYTES = 65536
+
+_recv = _socket.socket.recv
+_send = _socket.socket.send
+_READ = 1  # libev's EV_READ, EV_WRITE, as gevent's loop.io() takes them
+_WRITE = 2
+
+
+class Stream:
+    """`sock` must be connected and non-blocking; the stream owns it."""
+
+    __slots__ = ("_hub", "_readable", "_sock", "_writable")
+
+    def __init__(self, sock: _socket.socket) -> None:
+        self._sock = sock
+        self._hub: Any = gevent.get_hub()
+        self._readable: Any = self._hub.loop.io(sock.fileno(), _READ)
+        self._writable: Any = None
+
+    @property
+    def socket(self) -> _socket.socket:
+        """The socket, for its addresses."""
+        return self._sock
+
+    def recv(self) -> bytes:
+        """At most 64 KiB; b"" at end of file. Raises OSError when the connection is broken."""
+        try:
+            return _recv(self._sock, RECEIVE_BYTES)
+        except BlockingIOError:
+            pass
+        while True:
+            self._hub.wait(self._readable)
+            try:
+                return _recv(self._sock, RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+
+    def send(self, data: bytes) -> None:
+        """Send all of it. Raises OSError when the connection is broken."""
+        try:
+            sent = _send(self._sock, data)
+        except BlockingIOError:
+            sent = 0
+        if sent != len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        if self._writable is None:
+            self._writable = self._hub.loop.io(self._sock.fileno(), _WRITE)
+        while rest:
+            self._hub.wait(self._writable)
+            with contextlib.suppress(BlockingIOError):
+                rest = rest[_send(self._sock, rest) :]
+
+    def cut(self, *, write: bool = False) -> None:
+        """Wake whoever waits here: reading ends (b""), with `write` sending too (OSError). Never raises."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(_socket.SHUT_RDWR if write else _socket.SHUT_RD)
+
+    def close(self) -> None:
+        """Close the socket. Never raises."""
+        for watcher in (self._readable, self._writable):
+            if watcher is not None:
+                watcher.close()
+        with contextlib.suppress(OSError):
+            self._sock.close()

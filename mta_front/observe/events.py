@@ -1,0 +1,59 @@
+"""What the parts of the front door report, and to whom they report it: nobody, unless a process main binds a sink.
+
+`net`, `store`, `policy` and `relay` call these methods where something happens that an operator wants to see. They know
+nothing of Prometheus, logs or Sentry: `Events` does nothing, so the library needs none of them. The process mains
+(`worker`, `relaying`, `administering`) pass an implementation that feeds metrics, log lines and Sentry.
+
+Every method must return at once and must not raise. Arguments named `listener`, `transport`, `outcome`, `reason` and
+`purpose` come from small closed sets and may become metric labels; addresses and ids may not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Events:
+    """A sink that ignores everything."""
+
+    # -- sessions (net) ------------------------------------------------------------------------------------------
+
+    def session_opened(self, listener: str) -> None:
+        """A connection was accepted and its session begins."""
+
+    def session_closed(self, listener: str, reason: str, summary: dict[str, Any]) -> None:
+        """A session ended. `reason`: quit, lost, timeout, refused, error, drain. `summary`: fields of its log line."""
+
+    def message_accepted(self, listener: str, summary: dict[str, Any]) -> None:
+        """A message got its 250. `summary`: id, size_bytes, recipients, and whom it is from and for."""
+
+    def message_refused(self, listener: str, code: int, summary: dict[str, Any]) -> None:
+        """A message was answered 4xx or 5xx after its last byte."""
+
+    def command_refused(self, listener: str, verb: str, code: int) -> None:
+        """A command was answered 4xx or 5xx by a hook, a limit or policy (not for its syntax)."""
+
+    def fault(self, error: BaseException, where: str) -> None:
+        """A bug: an exception that nobody expected. The session answers 451 4.3.0; somebody has to read this."""
+
+    # -- the store -----------------------------------------------------------------------------------------------
+
+    def store_state(self, purpose: str, up: bool, reason: str) -> None:
+        """A connection to the store came up or went down, or became unfit (not durable). Called at changes only."""
+
+    def committed(self, batch: int, duration_s: float) -> None:
+        """One group commit: `batch` messages became durable together after `duration_s`."""
+
+    # -- the relay -----------------------------------------------------------------------------------------------
+
+    def attempted(self, transport: str, outcome: str, recipients: int, duration_s: float) -> None:
+        """One delivery attempt to one next hop. `outcome`: delivered, deferred, failed."""
+
+    def settled(self, summary: dict[str, Any]) -> None:
+        """A message left the queue (delivered or buried) or was deferred; `summary`: fields of its log line."""
+
+    def queue_state(self, shard: int, counts: dict[str, float]) -> None:
+        """The shard's housekeeper counted: length, later, leased, dead, oldest_age_s."""
+
+
+NOBODY = Events()

@@ -1,0 +1,1 @@
+"""Where protocol meets store: our rules around the user's hooks."""

@@ -1,0 +1,86 @@
+"""The message after 354: where it ends, and its bytes without transparency (RFC 5321 §4.5.2).
+
+Order matters, for it is what SMTP smuggling plays with: first the end of the body is found, and only CRLF "." CRLF
+ends it; then dots are un-stuffed, after CRLF only; then bare CR and LF are treated. A bare newline around a dot can
+thus never end a message, whatever is done with it afterwards.
+
+The body is cut at line ends: every segment begins and ends on a line, so un-stuffing is one `replace`, and a bare CR or
+LF is found by comparing three counts. A line over 64 KiB goes on in pieces; a CR at a piece's end is held back, for it
+may be half of a CRLF.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mta_front.smtp import replies
+from mta_front.smtp.buffer import HOLD_BYTES, ReceiveBuffer
+from mta_front.smtp.events import End, Segment
+from mta_front.smtp.scan import count, find
+
+_ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
+
+
+class BodyReader:
+    """Reads one message from the buffer. `limit_bytes` 0: no limit. `bare_newline`: "normalize", "reject", "accept".
+
+    A message over the limit is read to its end and thrown away (RFC 1870 §6.3), then refused.
+    """
+
+    __slots__ = ("_at_line", "_bare_newline", "_limit_bytes", "_refusal", "size_bytes")
+
+    def __init__(self, limit_bytes: int, bare_newline: str) -> None:
+        self._limit_bytes = limit_bytes
+        self._bare_newline = bare_newline
+        self._at_line = True
+        self._refusal: replies.Reply | None = None
+        self.size_bytes = 0
+
+    def next(self, buffer: ReceiveBuffer) -> Segment | End | None:
+        """The next segment, the end, or None: more bytes are wanted."""
+        while buffer.fresh:
+            data = buffer.data
+            pos = buffer.pos
+            if self._at_line and data.startswith(b".\r\n", pos):
+                buffer.pos = pos + 3
+                return End(self.size_bytes, self._refusal)
+            cut, partial = self._cut(data, pos)
+            if cut <= pos:
+                buffer.fresh = False
+                break
+            segment = data[pos:cut] if pos or cut != len(data) else data
+            buffer.pos = cut
+            segment = self._clean(segment)
+            self._at_line = not partial
+            self.size_bytes += len(segment)
+            if self._limit_bytes and self.size_bytes > self._limit_bytes:
+                self._refusal = replies.TOO_BIG
+            if self._refusal is None:
+                return Segment(segment, partial)
+        return None
+
+    def _cut(self, data: bytes, pos: int) -> tuple[int, bool]:
+        """Where the next segment ends, and whether that is inside a line. `pos` or less: not yet."""
+        end = find(data, b"\r\n.\r\n", pos)
+        if end >= 0:
+            return end + 2, False
+        cut = data.rfind(b"\r\n", pos) + 2
+        if cut >= pos + 2:
+            return cut, False
+        if len(data) - pos < HOLD_BYTES:
+            return 0, False
+        return (len(data) - 1 if data[-1] == 13 else len(data)), True
+
+    def _clean(self, segment: bytes) -> bytes:
+        crlf = count(segment, b"\r\n")
+        bare = count(segment, b"\n") != crlf or count(segment, b"\r") != crlf
+        if find(segment, b"\r\n.") >= 0:
+            segment = segment.replace(b"\r\n.", b"\r\n")
+        if self._at_line and segment[:1] == b".":
+            segment = segment[1:]
+        if bare and self._bare_newline != "accept":
+            if self._bare_newline == "reject":
+                self._refusal = self._refusal or replies.BARE_NEWLINE
+            else:
+                segment = _ANY_NEWLINE.sub(b"\r\n", segment)
+        return segment

@@ -1,0 +1,87 @@
+"""What the core tells its owner: one event at a time, in the order of the wire.
+
+Every event but `Segment` is a question and must be answered with `Connection.reply` before the next one is given.
+"""
+
+from __future__ import annotations
+
+from mta_front.smtp import replies
+from mta_front.smtp.address import Address
+from mta_front.smtp.params import MailParameters
+
+
+class Event:
+    """Base of all events; never made itself."""
+
+    __slots__ = ()
+
+
+class Hello(Event):
+    """EHLO (`extended`) or HELO, with the name that the client gave itself. The transaction, if any, is void."""
+
+    __slots__ = ("extended", "name")
+
+    def __init__(self, name: str, extended: bool) -> None:
+        self.name = name
+        self.extended = extended
+
+
+class Mail(Event):
+    """MAIL FROM, its syntax and declared size checked."""
+
+    __slots__ = ("address", "parameters")
+
+    def __init__(self, address: Address, parameters: MailParameters) -> None:
+        self.address = address
+        self.parameters = parameters
+
+
+class Rcpt(Event):
+    """RCPT TO, its syntax and the number of recipients checked."""
+
+    __slots__ = ("address",)
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+
+class Data(Event):
+    """DATA: answer 354 to have the message, else refuse."""
+
+    __slots__ = ()
+
+
+class Segment(Event):
+    """A piece of the message, un-stuffed. It begins and ends on a line, but for lines over 64 KiB, which come in
+    pieces: a segment that ends inside a line is `partial`. Needs no answer.
+    """
+
+    __slots__ = ("data", "partial")
+
+    def __init__(self, data: bytes, partial: bool) -> None:
+        self.data = data
+        self.partial = partial
+
+
+class End(Event):
+    """The message is complete: the answer is the promise. `refusal` is set when the core found that it must not be
+    taken (too big, bare newline): what was given as segments is then not the whole message.
+    """
+
+    __slots__ = ("refusal", "size_bytes")
+
+    def __init__(self, size_bytes: int, refusal: replies.Reply | None) -> None:
+        self.size_bytes = size_bytes
+        self.refusal = refusal
+
+
+class Reset(Event):
+    """RSET: forget the transaction."""
+
+    __slots__ = ()
+
+
+class Quit(Event):
+    """QUIT."""
+
+    __slots__ = ()

@@ -1,0 +1,105 @@
+"""Paths and parameters as RFC 5321 §4.1.2 writes them: each regular expression under the ABNF that it implements.
+
+Everything works on the octets of one command line, without its CRLF. Non-ASCII octets are taken here as RFC 6531 §3.3
+allows and must be UTF-8; whether the transaction may have them is for `connection` to say.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mta_front.smtp import replies
+from mta_front.smtp.errors import BadSyntax
+
+MAX_LOCAL_PART_OCTETS = 64  # RFC 5321 §4.5.3.1.1
+MAX_DOMAIN_OCTETS = 255  # RFC 5321 §4.5.3.1.2
+MAX_PATH_OCTETS = 256  # RFC 5321 §4.5.3.1.3, with its punctuation
+
+# atext (RFC 5322 §3.2.3), UTF8-non-ascii (RFC 6531 §3.3)
+_ATOM = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]+"
+# Dot-string = Atom *("." Atom)
+_DOT_STRING = _ATOM + rb"(?:\." + _ATOM + rb")*"
+# Quoted-string = DQUOTE *QcontentSMTP DQUOTE; qtextSMTP = %d32-33 / %d35-91 / %d93-126; quoted-pairSMTP = %d92 %d32-126
+_QUOTED_STRING = rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\x20-\x7e])*"'
+# sub-domain = Let-dig [Ldh-str]. The real world's "_" within a name is taken, as Postfix does.
+_SUB_DOMAIN = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
+# Domain = sub-domain *("." sub-domain)
+_DOMAIN = _SUB_DOMAIN + rb"(?:\." + _SUB_DOMAIN + rb")*"
+# IPv4-address-literal, IPv6-address-literal = "IPv6:" IPv6-addr,
+# General-address-literal = Standardized-tag ":" 1*dcontent
+_OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_LITERAL = rb"\[(?:" + _OCTET + rb"(?:\." + _OCTET + rb"){3}|[A-Za-z0-9-]*[A-Za-z0-9]:[\x21-\x5a\x5e-\x7e]+)\]"
+# A-d-l = At-domain *( "," At-domain ): accepted and ignored (RFC 5321 §4.1.1.3, appendix C)
+_SOURCE_ROUTE = rb"(?:@" + _DOMAIN + rb"(?:,@" + _DOMAIN + rb")*:)?"
+_MAILBOX = rb"(" + _DOT_STRING + rb"|" + _QUOTED_STRING + rb")@(" + _DOMAIN + rb"|" + _LITERAL + rb")"
+# One space after the colon is no RFC's, but half the world's.
+_TAIL = rb"> *(?: (.*))?"
+
+# Reverse-path = Path / "<>"
+_MAIL = re.compile(rb"(?i:FROM): ?<(?:" + _SOURCE_ROUTE + _MAILBOX + rb")?" + _TAIL, re.DOTALL)
+# Forward-path, "<Postmaster>" (RFC 5321 §4.1.1.3)
+_RCPT = re.compile(rb"(?i:TO): ?<(?:" + _SOURCE_ROUTE + _MAILBOX + rb"|((?i:postmaster)))" + _TAIL, re.DOTALL)
+# esmtp-param = esmtp-keyword ["=" esmtp-value]
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e\x80-\xff]+))?")
+# ehlo = "EHLO" SP ( Domain / address-literal ). Clients say anything; what is printable and has no space is taken.
+_HELLO_NAME = re.compile(rb"[\x21-\x7e]{1,255}")
+
+Path = tuple[str, str, bytes]
+"""local part, domain, and the unparsed parameters."""
+
+
+def mail_path(line: bytes) -> Path:
+    """Parse what follows "MAIL ". Raises BadSyntax."""
+    match = _MAIL.fullmatch(line)
+    if match is None:
+        raise BadSyntax(replies.BAD_SENDER)
+    local, domain, rest = match.groups()
+    return _checked(local, domain, rest, replies.BAD_SENDER)
+
+
+def rcpt_path(line: bytes) -> Path:
+    """Parse what follows "RCPT ". Raises BadSyntax."""
+    match = _RCPT.fullmatch(line)
+    if match is None:
+        raise BadSyntax(replies.BAD_RECIPIENT)
+    local, domain, postmaster, rest = match.groups()
+    return _checked(local or postmaster, domain, rest, replies.BAD_RECIPIENT)
+
+
+def _checked(local: bytes | None, domain: bytes | None, rest: bytes | None, refusal: replies.Reply) -> Path:
+    local = local or b""
+    domain = domain or b""
+    if (
+        len(local) > MAX_LOCAL_PART_OCTETS
+        or len(domain) > MAX_DOMAIN_OCTETS
+        or len(local) + len(domain) + 3 > MAX_PATH_OCTETS
+    ):
+        raise BadSyntax(replies.PATH_TOO_LONG)
+    try:
+        return local.decode(), domain.decode(), rest or b""
+    except UnicodeDecodeError:
+        raise BadSyntax(refusal) from None
+
+
+def parameters(rest: bytes) -> dict[str, str]:
+    """Parse `SIZE=10 BODY=8BITMIME` into names (upper case) and values ("" without). Raises BadSyntax."""
+    found: dict[str, str] = {}
+    for word in rest.split():
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
+            raise BadSyntax(replies.BAD_PARAMETER)
+        name = match[1].decode().upper()
+        if name in found:
+            raise BadSyntax(replies.REPEATED_PARAMETER)
+        try:
+            found[name] = (match[2] or b"").decode()
+        except UnicodeDecodeError:
+            raise BadSyntax(replies.BAD_PARAMETER) from None
+    return found
+
+
+def hello_name(argument: bytes) -> str:
+    """The name a client gives itself in EHLO or HELO. Raises BadSyntax."""
+    if _HELLO_NAME.fullmatch(argument) is None:
+        raise BadSyntax(replies.HELLO_NEEDS_NAME)
+    return argument.decode("ascii")

@@ -1,0 +1,128 @@
+"""Every reply we give, with its enhanced status code (RFC 5321 §4.2, RFC 2034, RFC 3463).
+
+A `Reply` is made once and sent many times: its bytes are ready. Enhanced codes are always in the text, whether
+ENHANCEDSTATUSCODES is advertised or hidden; 220, 354 and the answer to EHLO and HELO never carry one (RFC 2034 §4).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+MAX_LINE_OCTETS = 512
+"""A reply line with its code and CRLF (RFC 5321 §4.5.3.1.5)."""
+
+# RFC 3463 §2: class "." subject "." detail
+_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+class Reply:
+    """One reply: `code` (200–599), `enhanced` ("5.7.1" or ""), `text`.
+
+    Text is cut at the first CR or LF and at 512 octets, and what is not printable ASCII becomes "?": a text that came
+    from outside can neither forge a second reply line nor reach a terminal as an escape sequence.
+    Raises ValueError for a code or an enhanced code that no SMTP client would understand.
+    """
+
+    __slots__ = ("code", "enhanced", "text", "wire")
+
+    def __init__(self, code: int, enhanced: str = "", text: str = "") -> None:
+        if not 200 <= code <= 599:
+            raise ValueError(f"reply code {code} is not between 200 and 599")
+        if enhanced and (not _ENHANCED.fullmatch(enhanced) or int(enhanced[0]) != code // 100):
+            raise ValueError(f"enhanced code {enhanced!r} does not fit reply code {code}")
+        self.code = code
+        self.enhanced = enhanced
+        self.text = _clean(text)
+        self.wire = _line(code, " ", enhanced, self.text)
+
+    @classmethod
+    def of_lines(cls, code: int, enhanced: str, lines: Sequence[str]) -> Reply:
+        """A reply of several lines (RFC 5321 §4.2.1); `text` is the first."""
+        reply = cls(code, enhanced, lines[0])
+        last = len(lines) - 1
+        reply.wire = b"".join(
+            _line(code, " " if i == last else "-", enhanced, _clean(line)) for i, line in enumerate(lines)
+        )
+        return reply
+
+    def __repr__(self) -> str:
+        return f"Reply({self.code}, {self.enhanced!r}, {self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reply) and self.wire == other.wire
+
+    def __hash__(self) -> int:
+        return hash(self.wire)
+
+
+def _clean(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNPRINTABLE.sub("?", re.split(r"[\r\n]", text, maxsplit=1)[0])
+
+
+def _line(code: int, separator: str, enhanced: str, text: str) -> bytes:
+    line = f"{code}{separator}{enhanced} {text}" if enhanced else f"{code}{separator}{text}"
+    return line[: MAX_LINE_OCTETS - 2].encode("ascii") + b"\r\n"
+
+
+def derived_enhanced(code: int) -> str:
+    """The enhanced code of one who gave none: 554 → "5.0.0" (DECISIONS W3); "" where none belongs (3xx)."""
+    return f"{code // 100}.0.0" if code // 100 in (2, 4, 5) else ""
+
+
+# -- the catalogue ---------------------------------------------------------------------------------------------------
+
+OK = Reply(250, "2.0.0", "Ok")
+SENDER_OK = Reply(250, "2.1.0", "Ok")
+RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
+START_MAIL_INPUT = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+BYE = Reply(221, "2.0.0", "Bye")
+CANNOT_VERIFY = Reply(252, "2.1.5", "Cannot VRFY user, but will accept message and attempt delivery")
+
+SHUTTING_DOWN = Reply(421, "4.3.2", "Service shutting down, try again later")
+TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, try again later")
+TIMED_OUT = Reply(421, "4.4.2", "Timeout, closing connection")
+BUG_CLOSING = Reply(421, "4.3.0", "Local error, closing connection")
+LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing, try again later")
+STORE_UNAVAILABLE = Reply(451, "4.3.0", "Cannot store messages now, try again later")
+STORE_FULL = Reply(452, "4.3.1", "Insufficient storage, try again later")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+
+LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
+UNKNOWN_COMMAND = Reply(500, "5.5.1", "Command not recognized")
+BAD_CHARACTERS = Reply(500, "5.5.2", "Control characters in command")
+HELLO_NEEDS_NAME = Reply(501, "5.5.4", "Syntax: EHLO hostname")
+NO_ARGUMENT_ALLOWED = Reply(501, "5.5.4", "Syntax: no argument allowed")
+VRFY_NEEDS_NAME = Reply(501, "5.5.4", "Syntax: VRFY address")
+BAD_SENDER = Reply(501, "5.1.7", "Syntax: MAIL FROM:<address> [parameters]")
+BAD_RECIPIENT = Reply(501, "5.1.3", "Syntax: RCPT TO:<address> [parameters]")
+PATH_TOO_LONG = Reply(501, "5.1.0", "Path too long")
+BAD_PARAMETER = Reply(501, "5.5.4", "Bad parameter value")
+REPEATED_PARAMETER = Reply(501, "5.5.4", "Parameter given twice")
+UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
+NOT_UTF8 = Reply(553, "5.6.7", "Non-ASCII addresses need SMTPUTF8")
+BAD_SEQUENCE = Reply(503, "5.5.1", "Bad sequence of commands")
+HELLO_FIRST = Reply(503, "5.5.1", "Send EHLO or HELO first")
+NESTED_MAIL = Reply(503, "5.5.1", "Nested MAIL command")
+NEED_MAIL = Reply(503, "5.5.1", "Need MAIL before RCPT")
+NEED_RCPT = Reply(503, "5.5.1", "Need RCPT before DATA")
+NO_VALID_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
+BARE_NEWLINE = Reply(550, "5.5.2", "Bare <CR> or <LF> in message")
+TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed limit")
+RELAY_DENIED = Reply(554, "5.7.1", "Relay access denied")
+LOOP = Reply(554, "5.4.6", "Too many hops: this message is in a loop")
+
+HELP = Reply.of_lines(214, "2.0.0", ["Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT", "See RFC 5321"])
+
+
+def banner(name: str, text: str = "") -> Reply:
+    """The 220 greeting: the server's name, "ESMTP" and the operator's own words."""
+    return Reply(220, "", f"{name} ESMTP {text}".rstrip())
+
+
+def queued(message_id: str) -> Reply:
+    """The promise (RFC 5321 §6.1): given only for what is durable."""
+    return Reply(250, "2.0.0", f"Ok: queued as {message_id}")

@@ -1,0 +1,104 @@
+"""The state machine of the receiving side, whole.
+
+How it works. A connection is in one `Phase`. Each thing a client does is a `Verb`: its commands, and two that are no
+commands: CONNECT (it came) and DOT (its message ended). A verb is legal in a phase where `TRANSITIONS` has the pair; a
+missing pair is answered 503 and nothing moves. A legal verb does not move the machine either: **our reply does**. When
+we answer 2xx or 3xx the phase becomes the table's; a 4xx or 5xx leaves it, but for the pairs in `REFUSALS`. 421 closes
+from everywhere (RFC 5321 §3.8).
+
+Rule: this file is the only one that assigns the phase. What looks like state elsewhere (which recipients, how many
+errors) is data that never decides which command is legal.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Phase(IntEnum):
+    """Where a session stands."""
+
+    GREETING = 0  # connected, the banner is owed
+    HELLO = 1  # greeted, no EHLO or HELO yet
+    READY = 2  # said hello, no transaction
+    MAIL = 3  # a sender was accepted
+    RCPT = 4  # at least one recipient was accepted
+    BODY = 5  # 354 was sent: what comes is the message
+    CLOSED = 6
+
+
+class Verb(IntEnum):
+    """What a client does."""
+
+    CONNECT = 0
+    EHLO = 1
+    HELO = 2
+    MAIL = 3
+    RCPT = 4
+    DATA = 5
+    DOT = 6
+    RSET = 7
+    NOOP = 8
+    VRFY = 9
+    HELP = 10
+    QUIT = 11
+    UNKNOWN = 12
+
+
+_GREETED = (Phase.HELLO, Phase.READY, Phase.MAIL, Phase.RCPT)
+
+TRANSITIONS: dict[tuple[int, int], Phase] = {
+    (Phase.GREETING, Verb.CONNECT): Phase.HELLO,
+    # A new EHLO or HELO in the middle is a reset (RFC 5321 §4.1.4).
+    **{(phase, Verb.EHLO): Phase.READY for phase in _GREETED},
+    **{(phase, Verb.HELO): Phase.READY for phase in _GREETED},
+    (Phase.READY, Verb.MAIL): Phase.MAIL,
+    (Phase.MAIL, Verb.RCPT): Phase.RCPT,
+    (Phase.RCPT, Verb.RCPT): Phase.RCPT,
+    (Phase.RCPT, Verb.DATA): Phase.BODY,
+    (Phase.BODY, Verb.DOT): Phase.READY,
+    (Phase.HELLO, Verb.RSET): Phase.HELLO,
+    (Phase.READY, Verb.RSET): Phase.READY,
+    (Phase.MAIL, Verb.RSET): Phase.READY,
+    (Phase.RCPT, Verb.RSET): Phase.READY,
+    # Legal at any time, and change nothing (RFC 5321 §4.1.4).
+    **{(phase, Verb.NOOP): phase for phase in _GREETED},
+    **{(phase, Verb.VRFY): phase for phase in _GREETED},
+    **{(phase, Verb.HELP): phase for phase in _GREETED},
+    **{(phase, Verb.QUIT): Phase.CLOSED for phase in _GREETED},
+}
+
+REFUSALS: dict[tuple[int, int], Phase] = {
+    (Phase.GREETING, Verb.CONNECT): Phase.CLOSED,
+    # Accepted or not, the transaction is over (RFC 5321 §4.1.1.4).
+    (Phase.BODY, Verb.DOT): Phase.READY,
+}
+
+HOLDS_REPLY: frozenset[int] = frozenset({Verb.MAIL, Verb.RCPT, Verb.RSET})
+"""The flush column: replies to these wait until the group or the input ends (RFC 2920 §3.2); all others go at once."""
+
+
+class Machine:
+    """The phase, and the only code that changes it."""
+
+    __slots__ = ("phase",)
+
+    def __init__(self) -> None:
+        self.phase: Phase = Phase.GREETING
+
+    def allows(self, verb: int) -> bool:
+        """Is `verb` legal now?"""
+        return (self.phase, verb) in TRANSITIONS
+
+    def answered(self, verb: int, code: int) -> None:
+        """We answered `verb` with `code`: move if the tables say so."""
+        if code < 400:
+            self.phase = TRANSITIONS[self.phase, verb]
+        elif code == 421:
+            self.phase = Phase.CLOSED
+        else:
+            self.phase = REFUSALS.get((self.phase, verb), self.phase)
+
+    def close(self) -> None:
+        """The session ends without a verb: the peer is gone, or a RemoteError."""
+        self.phase = Phase.CLOSED
