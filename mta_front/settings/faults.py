@@ -1,0 +1,146 @@
+"""What is wrong with settings, in words: one line for each fault, all faults at once.
+
+A line names where the value was set, the key, the value and what is allowed:
+
+    mta-front.toml:12: server.workers = "four": must be a whole number from 0 to 512
+    MTA_FRONT_STORE__SHARD: store.shard: unknown key; did you mean store.shards?
+
+The value of a secret or of an unknown key (which may be a misspelt secret) is never shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from mta_front.settings.lines import KeyPath
+from mta_front.settings.model import Settings
+from mta_front.settings.toml import toml_text
+
+REDACTED = "<redacted>"
+_VALUE_MAX_CHARS = 80
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. `faults` holds one line each, in the order of file, environment, flags."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class Schema:
+    """The settings model as JSON schema, with look-ups by path."""
+
+    def __init__(self, model: type[Settings] = Settings) -> None:
+        self.document = model.model_json_schema(by_alias=True)
+
+    def node(self, path: KeyPath) -> dict[str, Any] | None:
+        """What the model says about the key at `path`; None if there is no such key."""
+        node = self.document
+        for part in path:
+            if isinstance(part, int):
+                if "items" not in node:
+                    return None
+                node = self._target(node["items"])
+            elif part in node.get("properties", {}):
+                node = self._target(node["properties"][part])
+            else:
+                return None
+        return node
+
+    def _target(self, node: dict[str, Any]) -> dict[str, Any]:
+        reference = node.get("$ref")
+        return self.document["$defs"][reference.rpartition("/")[2]] if reference else node
+
+    def is_secret(self, path: KeyPath) -> bool:
+        """True if the value at `path` must never be shown."""
+        node = self.node(path)
+        return node is not None and bool(node.get("writeOnly"))
+
+    def paths(self) -> Iterator[tuple[str, ...]]:
+        """The paths of all keys, without the numbers of list elements."""
+        yield from self._paths_below((), self.document)
+
+    def _paths_below(self, path: tuple[str, ...], node: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+        for name, child in node.get("properties", {}).items():
+            yield (*path, name)
+            target = self._target(child)
+            yield from self._paths_below((*path, name), self._target(target.get("items", target)))
+
+
+SCHEMA = Schema()
+
+
+def key_text(path: KeyPath) -> str:
+    """A path as text: ("listeners", 0, "bind") is `listeners[0].bind`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def value_text(path: KeyPath, value: object) -> str:
+    """A value as it would stand in a file, cut when it is long, without secrets."""
+    if SCHEMA.is_secret(path):
+        return REDACTED
+    text = re.sub(r"(://)[^/@\s\"]*@", rf"\1{REDACTED}@", toml_text(value))
+    return text if len(text) <= _VALUE_MAX_CHARS else text[: _VALUE_MAX_CHARS - 1] + "…"
+
+
+def allowed_text(node: dict[str, Any]) -> str:
+    """What a value may be, in words that follow "must be"."""
+    if "const" in node:
+        return toml_text(node["const"])
+    if "enum" in node:
+        *first, last = [toml_text(value) for value in node["enum"]]
+        return f"{', '.join(first)} or {last}" if first else last
+    match node.get("type"):
+        case "integer":
+            return "a whole number" + _range_text(node)
+        case "number":
+            return "a number" + _range_text(node)
+        case "boolean":
+            return "true or false"
+        case "string":
+            return "text in quotes"
+        case "array":
+            return "a list" + (" with something in it" if node.get("minItems") else "")
+        case _:
+            return "a table"
+
+
+def _range_text(node: dict[str, Any]) -> str:
+    low, high, above = node.get("minimum"), node.get("maximum"), node.get("exclusiveMinimum")
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    if low is not None:
+        return f" of at least {low}"
+    return f" greater than {above:g}" if above is not None else ""
+
+
+def nearest_key(path: KeyPath) -> str:
+    """A known key that an unknown one may have meant, or ""."""
+    *section, wrong = [part for part in path if isinstance(part, str)]
+    known = list(SCHEMA.paths())
+    siblings = {key[-1]: key for key in known if list(key[:-1]) == section}
+    for name in difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.6):
+        return ".".join(siblings[name])
+    elsewhere = {key[-1]: key for key in reversed(known)}
+    for name in difflib.get_close_matches(wrong, elsewhere, n=1, cutoff=0.8):
+        return ".".join(elsewhere[name])
+    return ""
+
+
+def unknown_key(path: KeyPath) -> str:
+    """The words of a fault about a key that does not exist."""
+    near = nearest_key(path)
+    return "unknown key" + (f"; did you mean {near}?" if near else "")
+
+
+def message_of(error: ErrorDetails, path: KeyPath) -> str:
+    """The words of a fault that the model found."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return "must be " + allowed_text(SCHEMA.node(path) or {})

@@ -1,0 +1,236 @@
+"""The settings model: every section and key with its default, its bounds and one line that says what it is for.
+
+The only list of keys there is: `config schema`, `config defaults` and the documents are generated from it.
+Names carry their units: `_s` seconds, `_ms` milliseconds, `_bytes` octets. Objects are frozen; nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from mta_front.settings.values import (
+    Bind,
+    BindText,
+    ClassName,
+    Directory,
+    Domain,
+    HostName,
+    KeyPrefix,
+    ListenerName,
+    Mode,
+    Network,
+    OptionalPath,
+    Printable,
+    Seconds,
+    parse_bind,
+)
+
+STORE_SCHEMES = ("redis", "rediss", "unix")
+
+
+class Section(BaseModel):
+    """One table of the file. Unknown keys are errors, values are never converted behind the operator's back."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Server(Section):
+    """The master and its workers."""
+
+    name: HostName = Field(default="", description='name in the greeting and in Received:; "" = the name of the host')
+    workers: int = Field(default=0, ge=0, le=512, description="front workers; 0 = one for each CPU")
+    data_dir: Directory = Field(
+        default="var",
+        validate_default=True,
+        description="embedded store and run-time files; held by one master",
+    )
+    drain_grace_s: float = Field(
+        default=5.0, ge=0, allow_inf_nan=False, description="from TERM (unready at once) until the first 421"
+    )
+    drain_timeout_s: Seconds = Field(default=30.0, description="then sessions that still run are closed")
+    max_connections: int = Field(default=20_000, ge=1, description="sessions at once in one worker; others get 421")
+    backlog: int = Field(
+        default=2048, ge=1, le=65_535, description="connections that wait in the kernel, per listener and worker"
+    )
+    pid_file: OptionalPath = Field(default=None, description='file that holds the pid of the master; "" = none')
+    heartbeat_timeout_s: Seconds = Field(default=30.0, description="a worker silent for so long is killed and replaced")
+    boot_timeout_s: Seconds = Field(default=60.0, description="a worker not ready after so long is killed and replaced")
+
+
+class Store(Section):
+    """Where accepted messages are kept until they are delivered."""
+
+    url: str = Field(default="", description='redis://, rediss:// or unix:// URL; "" = an embedded Valkey in data_dir')
+    username: str = Field(default="", description="user of the store; overrides the one in url")
+    password: SecretStr = Field(default=SecretStr(""), description="password of the store; overrides the one in url")
+    password_file: OptionalPath = Field(default=None, description='file that holds the password; "" = none')
+    prefix: KeyPrefix = Field(default="mta", description="first part of every key in the store")
+    durability: Literal["fsync", "memory"] = Field(
+        default="fsync", description='"fsync": on disk before 250; "memory": a power cut loses accepted messages'
+    )
+    durability_unchecked: bool = Field(
+        default=False, description="true = trust a store that hides its CONFIG to be durable and never to evict"
+    )
+    allow_unbounded_store: bool = Field(default=False, description="true = accept a store without maxmemory")
+    shards: int = Field(default=1, ge=1, le=256, description="queues that messages are spread over")
+    inline_max_bytes: int = Field(
+        default=65_536,
+        ge=0,
+        le=1_048_576,
+        description="a larger body is a key of its own, written while it arrives",
+    )
+    timeout_ms: int = Field(default=5000, ge=10, le=300_000, description="longest wait for the store; then 451")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_credentials(cls, values: Any) -> Any:
+        """Move user and password out of the URL, so that the URL can be shown and logged."""
+        if not isinstance(values, dict) or not isinstance(values.get("url"), str) or "@" not in values["url"]:
+            return values
+        parts = urlsplit(values["url"])
+        userinfo, at, host = parts.netloc.rpartition("@")
+        if not at:
+            return values
+        username, _, password = userinfo.partition(":")
+        split = {"username": unquote(username), "password": unquote(password)}
+        given = {key: value for key, value in values.items() if key not in split or _plain(value)}
+        return split | given | {"url": urlunsplit(parts._replace(netloc=host))}
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if not url:
+            return url
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in STORE_SCHEMES and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError('must be "" (embedded), redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH')
+        if parts.scheme == "unix" and not parts.path.startswith("/"):
+            raise ValueError("must have an absolute path, as in unix:///run/redis.sock")
+        if parts.scheme != "unix" and not parts.hostname:
+            raise ValueError("must name a host, as in redis://redis.internal:6379/0")
+        return url
+
+
+class Listener(Section):
+    """One front door: its addresses, what it offers and whose mail it takes."""
+
+    name: ListenerName = Field(default="mx", description="its name in logs and metrics; unlike all others")
+    bind: list[BindText] = Field(
+        default=["127.0.0.1:2525"], min_length=1, description='addresses: "HOST:PORT", "[IPV6]:PORT" or "unix:PATH"'
+    )
+    protocol: Literal["smtp"] = Field(default="smtp", description="what is spoken here")
+    banner: Printable = Field(default="", description="text after the name in the 220 greeting")
+    hide_size: bool = Field(default=False, description="do not announce SIZE")
+    hide_pipelining: bool = Field(default=False, description="do not announce PIPELINING")
+    hide_8bitmime: bool = Field(default=False, description="do not announce 8BITMIME")
+    hide_enhancedstatuscodes: bool = Field(default=False, description="do not announce ENHANCEDSTATUSCODES")
+    size_bytes: int = Field(default=52_428_800, ge=0, description="largest message; 0 = no limit")
+    max_recipients: int = Field(default=1000, ge=1, description="recipients of one message")
+    max_clients: int = Field(default=0, ge=0, description="sessions at once over all workers; 0 = no limit")
+    socket_timeout_s: Seconds = Field(default=300.0, description="one silence of the client; then 421")
+    session_timeout_s: Seconds = Field(default=3600.0, description="a whole session; then 421")
+    bare_newline: Literal["normalize", "reject", "accept"] = Field(
+        default="normalize", description="what happens to a CR or LF in a message that is no line end"
+    )
+    relay_domains: list[Domain] = Field(
+        default=[], description='domains whose mail is taken from anybody: "example.net", "*.example.net", "*"'
+    )
+    open_relay: bool = Field(
+        default=False, description='true = "*" in relay_domains may stand on a public address, with any route'
+    )
+    trusted_networks: list[Network] = Field(
+        default=[], description="clients from these addresses may send to any domain"
+    )
+    unix_mode: Mode = Field(default=0o660, description="permissions of a Unix socket, in octal")
+
+    @property
+    def addresses(self) -> list[Bind]:
+        """`bind`, parsed."""
+        return [parse_bind(text) for text in self.bind]
+
+
+class Hooks(Section):
+    """The operator's own policy."""
+
+    class_: ClassName = Field(
+        default="",
+        alias="class",
+        description='"package.module:Class", a subclass of mta_front.Hooks; our policy wraps it',
+    )
+
+
+class Route(Section):
+    """Where mail for some recipients goes. The first route that matches a recipient takes it."""
+
+    recipients: list[Domain] = Field(
+        default=["*"], min_length=1, description='domains of recipients: "example.net", "*.example.net", "*"'
+    )
+    transport: Literal["smtp", "lmtp", "maildir", "discard"] = Field(default="smtp", description="how to deliver")
+    next_hops: list[BindText] = Field(
+        default=[], description='for smtp and lmtp: "HOST:PORT", "[IPV6]:PORT" or "unix:PATH", tried in turn'
+    )
+    path: OptionalPath = Field(default=None, description="for maildir: the directory that holds tmp, new and cur")
+    max_connections: int = Field(default=20, ge=1, le=10_000, description="connections at once to these next hops")
+    connect_timeout_s: Seconds = Field(default=30.0, description="for the connection to a next hop")
+    timeout_s: Seconds = Field(default=300.0, description="for each answer of a next hop")
+
+    @property
+    def addresses(self) -> list[Bind]:
+        """`next_hops`, parsed."""
+        return [parse_bind(text) for text in self.next_hops]
+
+
+class Relay(Section):
+    """The way out: when and where accepted messages are delivered."""
+
+    workers: int = Field(default=1, ge=0, le=64, description="relay workers; 0 = another process relays")
+    schedule_s: list[Seconds] = Field(
+        default=[60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0],
+        min_length=1,
+        description="waits after the first, second, … failed attempt; the last one repeats",
+    )
+    expire_s: Seconds = Field(default=432_000.0, description="a message this old is no longer tried")
+    lease_s: Seconds = Field(default=60.0, description="a relay silent for so long loses its messages to another")
+    concurrency: int = Field(default=100, ge=1, le=10_000, description="messages in hand at once in one relay worker")
+    routes: list[Route] = Field(default=[], description="where mail goes; the first match wins")
+
+
+class Admin(Section):
+    """The operator's HTTP port: /livez, /readyz, /metrics."""
+
+    bind: BindText = Field(default="127.0.0.1:9580", description="its address")
+
+    @property
+    def address(self) -> Bind:
+        """`bind`, parsed."""
+        return parse_bind(self.bind)
+
+
+class Log(Section):
+    """What is written to standard error."""
+
+    format: Literal["json", "console"] = Field(default="json", description="one JSON object a line, or text for people")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least that is written")
+
+
+class Settings(Section):
+    """All settings. `mta_front.config` loads them."""
+
+    server: Server = Field(default_factory=Server)
+    store: Store = Field(default_factory=Store)
+    listeners: list[Listener] = Field(default=[], description="the front doors")
+    hooks: Hooks = Field(default_factory=Hooks)
+    relay: Relay = Field(default_factory=Relay)
+    admin: Admin = Field(default_factory=Admin)
+    log: Log = Field(default_factory=Log)
+
+
+def _plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

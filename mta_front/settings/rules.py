@@ -1,0 +1,100 @@
+"""What no key can tell alone: rules across keys. Pure.
+
+Each fault is (paths, message): the first path is the one to blame, the others were looked at too. A fault is dropped
+when one of its paths has a fault of its own, since then nothing is known about the value that was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mta_front.settings.lines import KeyPath
+from mta_front.settings.model import Listener, Route, Settings
+from mta_front.settings.values import canonical_domain
+
+RuleFault = tuple[Sequence[KeyPath], str]
+
+
+def faults_of(settings: Settings) -> Iterator[RuleFault]:
+    """Every rule that the settings break."""
+    yield from _same_names(settings)
+    yield from _same_addresses(settings)
+    yield from _route_shapes(settings)
+    for number, listener in enumerate(settings.listeners):
+        if not listener.open_relay:
+            yield from _open_relay(settings, number, listener)
+        if settings.relay.workers:
+            yield from _lost_domains(settings, number, listener)
+
+
+def _same_names(settings: Settings) -> Iterator[RuleFault]:
+    seen: dict[str, KeyPath] = {}
+    for number, listener in enumerate(settings.listeners):
+        path = ("listeners", number, "name")
+        if listener.name in seen:
+            yield (path, seen[listener.name]), "another listener has this name"
+        seen.setdefault(listener.name, path)
+
+
+def _same_addresses(settings: Settings) -> Iterator[RuleFault]:
+    seen: dict[str, KeyPath] = {}
+    places: list[tuple[KeyPath, str]] = [
+        (("listeners", number, "bind", position), str(address))
+        for number, listener in enumerate(settings.listeners)
+        for position, address in enumerate(listener.addresses)
+    ]
+    for path, address in [*places, (("admin", "bind"), str(settings.admin.address))]:
+        if address in seen:
+            yield (path, seen[address]), "this address is bound already"
+        seen.setdefault(address, path)
+
+
+def _route_shapes(settings: Settings) -> Iterator[RuleFault]:
+    for number, route in enumerate(settings.relay.routes):
+        here: KeyPath = ("relay", "routes", number)
+        transport = (*here, "transport")
+        dials = route.transport in ("smtp", "lmtp")
+        if dials and not route.next_hops:
+            yield ((*here, "next_hops"), transport), f"must name at least one next hop for {route.transport}"
+        if not dials and route.next_hops:
+            yield ((*here, "next_hops"), transport), f"has no use for {route.transport}"
+        if route.transport == "maildir" and route.path is None:
+            yield ((*here, "path"), transport), "must name a directory for maildir"
+        if route.transport != "maildir" and route.path is not None:
+            yield ((*here, "path"), transport), f"has no use for {route.transport}"
+
+
+def _open_relay(settings: Settings, number: int, listener: Listener) -> Iterator[RuleFault]:
+    """Mail for anybody, from anybody, may not leave this machine unless the operator says so in so many words."""
+    here: KeyPath = ("listeners", number)
+    remedy = "set open_relay = true if you mean it"
+    for position, network in enumerate(listener.trusted_networks):
+        if network.prefixlen == 0:
+            yield [(*here, "trusted_networks", position), (*here, "open_relay")], f"would let everybody relay; {remedy}"
+    if "*" not in listener.relay_domains:
+        return
+    domains, bind = (*here, "relay_domains"), (*here, "bind")
+    public = [str(address) for address in listener.addresses if not address.is_loopback]
+    if public:
+        yield (domains, bind, (*here, "open_relay")), f'"*" on {public[0]} would make an open relay; {remedy}'
+    for position, route in enumerate(settings.relay.routes):
+        if route.transport != "maildir":
+            looked_at = [domains, ("relay", "routes", position), (*here, "open_relay")]
+            yield looked_at, f'"*" with a route of transport {route.transport} would make an open relay; {remedy}'
+            return
+
+
+def _lost_domains(settings: Settings, number: int, listener: Listener) -> Iterator[RuleFault]:
+    for domain in listener.relay_domains:
+        if not any(_takes(route, domain) for route in settings.relay.routes):
+            paths: list[KeyPath] = [("listeners", number, "relay_domains"), ("relay", "routes"), ("relay", "workers")]
+            yield paths, f'no route takes "{domain}"; add it to the recipients of one of [[relay.routes]]'
+
+
+def _takes(route: Route, domain: str) -> bool:
+    """True if the route takes all that the pattern `domain` stands for."""
+    wanted = canonical_domain(domain)
+    for pattern in map(canonical_domain, route.recipients):
+        if pattern in ("*", wanted) or (pattern.startswith("*.") and wanted.endswith(pattern[1:])):
+            return True
+    return False
