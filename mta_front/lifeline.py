@@ -11,17 +11,20 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import gevent
 import gevent.socket
 
+READ_BYTES = 65_536
+
+
 class Lifeline:
     """The control socket of one child.
 
-    Callbacks run in greenlets of their own and may block. `on_drain(deadline_s, grace_s)`: both are seconds from now; after
-    `grace_s` idle sessions end, at `deadline_s` all others. `on_stop()`: end at once. `on_status(status)`: the master's
-    view of all processes, to the admin only. The same order given twice is passed on twice.
+    Callbacks run in greenlets of their own and may block. `on_drain(deadline_s, grace_s)`: both are seconds from now;
+    after `grace_s` idle sessions end, at `deadline_s` all others. `on_stop()`: end at once. `on_status(status)`: the
+    master's view of all processes, to the admin only, one at a time. An order given twice is passed on twice.
 
     The callbacks are attributes: they may be set after the constructor, before `start()`.
     """
@@ -37,32 +40,34 @@ class Lifeline:
         drain_grace_s: float = 0.0,
         beat_s: float = 1.0,
     ) -> None:
-        """`drain_timeout_s` and `drain_grace_s` are what a SIGTERM of our own means; the master's order brings its own."""
+        """`drain_timeout_s`, `drain_grace_s`: what a SIGTERM of our own means; the master's order brings its own."""
         self.on_drain = on_drain
         self.on_stop = on_stop
         self.on_status = on_status
-        self._socket = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=control.detach())
+        control.setblocking(False)
+        # A socket made before the patch stays a plain one: send() and recv() never wait behind gevent's back.
+        self._control = control
         self._drain_timeout_s = drain_timeout_s
         self._drain_grace_s = drain_grace_s
         self._beat_s = beat_s
         self._unsent = b""
 
     def start(self) -> None:
-        """Begin to beat and to listen. Call it early: the master kills a child that stays silent."""
+        """Begin to beat and to listen. Call it early: the master kills a child that is not ready in time."""
         gevent.signal_handler(signal.SIGTERM, self._drain, self._drain_timeout_s, self._drain_grace_s)
         self.report(beat=1)
         gevent.spawn(self._beat)
         gevent.spawn(self._listen)
 
     def report(self, **fields: Any) -> None:
-        """Send one line to the master, e.g. `report(ready={"accepting": True})`, `report(sessions=12)`. Never blocks."""
+        """Send one line to the master, e.g. `report(ready={"accepting": True})`, `report(sessions=12)`. Never waits."""
         self._unsent += json.dumps(fields).encode() + b"\n"
         try:
-            sent = self._socket.send(self._unsent, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            sent = self._control.send(self._unsent)
         except BlockingIOError:
-            return
+            return  # the next beat takes it along
         except OSError:
-            os._exit(os.EX_SOFTWARE)
+            _die()
         self._unsent = self._unsent[sent:]
 
     def _beat(self) -> None:
@@ -72,17 +77,21 @@ class Lifeline:
 
     def _listen(self) -> None:
         pending = b""
-        while True:
-            try:
-                received = self._socket.recv(65536)
-            except OSError:
-                received = b""
-            if not received:
-                # The master is dead. Whoever starts next needs the ports, the lanes and the queue: nothing is worth a delay.
-                os._exit(os.EX_SOFTWARE)
+        while received := self._receive():
             *lines, pending = (pending + received).split(b"\n")
             for line in lines:
                 self._obey(json.loads(line))
+        _die()
+
+    def _receive(self) -> bytes:
+        """What the master sent; b"" when it is dead."""
+        while True:
+            try:
+                return self._control.recv(READ_BYTES)
+            except BlockingIOError:
+                gevent.socket.wait_read(self._control.fileno())
+            except OSError:
+                return b""
 
     def _obey(self, order: dict[str, Any]) -> None:
         if "status" in order:
@@ -96,3 +105,8 @@ class Lifeline:
     def _drain(self, timeout_s: float, grace_s: float) -> None:
         if self.on_drain:
             gevent.spawn(self.on_drain, timeout_s, grace_s)
+
+
+def _die() -> NoReturn:
+    """The master is dead. Whoever starts next needs the ports, the lanes and the queue: nothing is worth a delay."""
+    os._exit(os.EX_SOFTWARE)
