@@ -55,7 +55,9 @@ class Server(Section):
     backlog: int = Field(
         default=2048, ge=1, le=65_535, description="connections that wait in the kernel, per listener and worker"
     )
-    pid_file: OptionalPath = Field(default=None, description='file that holds the pid of the master; "" = none')
+    pid_file: OptionalPath = Field(
+        default="", validate_default=True, description='file that holds the pid of the master; "" = none'
+    )
     heartbeat_timeout_s: Seconds = Field(default=30.0, description="a worker silent for so long is killed and replaced")
     boot_timeout_s: Seconds = Field(default=60.0, description="a worker not ready after so long is killed and replaced")
 
@@ -66,7 +68,9 @@ class Store(Section):
     url: str = Field(default="", description='redis://, rediss:// or unix:// URL; "" = an embedded Valkey in data_dir')
     username: str = Field(default="", description="user of the store; overrides the one in url")
     password: SecretStr = Field(default=SecretStr(""), description="password of the store; overrides the one in url")
-    password_file: OptionalPath = Field(default=None, description='file that holds the password; "" = none')
+    password_file: OptionalPath = Field(
+        default="", validate_default=True, description='file that holds the password; "" = none'
+    )
     prefix: KeyPrefix = Field(default="mta", description="first part of every key in the store")
     durability: Literal["fsync", "memory"] = Field(
         default="fsync", description='"fsync": on disk before 250; "memory": a power cut loses accepted messages'
@@ -148,7 +152,7 @@ class Listener(Section):
     trusted_networks: list[Network] = Field(
         default=[], description="clients from these addresses may send to any domain"
     )
-    unix_mode: Mode = Field(default=0o660, description="permissions of a Unix socket, in octal")
+    unix_mode: Mode = Field(default="0660", validate_default=True, description="permissions of a Unix socket, in octal")
 
     @property
     def addresses(self) -> list[Bind]:
@@ -176,7 +180,9 @@ class Route(Section):
     next_hops: list[BindText] = Field(
         default=[], description='for smtp and lmtp: "HOST:PORT", "[IPV6]:PORT" or "unix:PATH", tried in turn'
     )
-    path: OptionalPath = Field(default=None, description="for maildir: the directory that holds tmp, new and cur")
+    path: OptionalPath = Field(
+        default="", validate_default=True, description="for maildir: the directory that holds tmp, new and cur"
+    )
     max_connections: int = Field(default=20, ge=1, le=10_000, description="connections at once to these next hops")
     connect_timeout_s: Seconds = Field(default=30.0, description="for the connection to a next hop")
     timeout_s: Seconds = Field(default=300.0, description="for each answer of a next hop")

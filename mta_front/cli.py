@@ -1,0 +1,194 @@
+"""The command line. Exit codes follow sysexits.h: 64 usage, 69, 70, 73, 77 from the master, 78 settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mta_front import __version__, hookcheck
+from mta_front.config import Loaded, Settings, SettingsError, development_layer, file_layer, finish
+from mta_front.settings import render
+
+
+class Exit(IntEnum):
+    """sysexits.h, as far as this module gives them; the master has its own."""
+
+    OK = 0
+    USAGE = 64
+    SOFTWARE = 70
+    CONFIG = 78
+
+
+DEFAULT_FILE = Path("mta-front.toml")
+
+app = typer.Typer(
+    help="A mail front door: SMTP in, durable before 250, relayed to where it belongs.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="Show settings.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option("-c", "--config", metavar="FILE", help=f"Settings file. Default: ./{DEFAULT_FILE}, if there is one."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Front workers; over server.workers.")
+]
+NoRelayOption = Annotated[bool, typer.Option("--no-relay", help="Only receive; another process relays.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mta-front {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def serve(config: FileOption = None, workers: WorkersOption = None, no_relay: NoRelayOption = False) -> None:
+    """Run the server. Without a settings file: a development server on loopback with an embedded store."""
+    flags = {"server.workers": workers, "relay.workers": 0 if no_relay else None}
+    path = _file(config)
+    loaded = _settings(path, flags)
+    _stop_if(_faults_of_use(loaded))
+    if path is None:
+        print(development_text(loaded.settings), flush=True)
+    from mta_front.master.supervisor import run
+
+    raise typer.Exit(run(loaded.settings, with_relay=not no_relay))
+
+
+@app.command()
+def relay(config: FileOption = None) -> None:
+    """Run relay workers alone: deliver what other processes have received."""
+    path = _file(config)
+    if path is None:
+        raise typer.BadParameter(f"needs a settings file: -c FILE, or ./{DEFAULT_FILE}")
+    loaded = _settings(path, {})
+    _stop_if(_relay_faults(loaded))
+    from mta_front.master.supervisor import run
+
+    raise typer.Exit(run(loaded.settings, relay_only=True))
+
+
+@app.command()
+def check(config: FileOption = None) -> None:
+    """Check the settings and the hooks class, and start nothing. 0, or 78 and one line for each fault."""
+    path = _file(config)
+    loaded = _settings(path, {})
+    _stop_if(_faults_of_use(loaded))
+    print(f"{path or 'development settings'}: no faults")
+
+
+@config_app.command()
+def schema() -> None:
+    """Print the JSON schema of a settings file."""
+    print(render.schema_json())
+
+
+@config_app.command()
+def show(config: FileOption = None) -> None:
+    """Print the settings in effect and where each was set. Secrets are redacted."""
+    loaded = _settings(_file(config), {})
+    print(render.effective_toml(loaded.settings, loaded.tree), end="")
+
+
+@config_app.command()
+def defaults() -> None:
+    """Print a settings file with every key, its default and what it is for."""
+    print(render.defaults_toml(), end="")
+
+
+def development_text(settings: Settings) -> str:
+    """What a developer wants to know when the server starts: where it listens, where mail goes, how to try it."""
+    lines = [f"mta-front {__version__}: development server (there is no ./{DEFAULT_FILE})"]
+    addresses = [(listener.name, address) for listener in settings.listeners for address in listener.addresses]
+    lines += [f"  {name:<7} smtp://{address}" for name, address in addresses]
+    lines += [f"  admin   http://{settings.admin.bind}/metrics"]
+    lines += [f"  store   {settings.store.url or f'embedded, in {settings.server.data_dir}'}"]
+    if settings.relay.workers:
+        lines += [f"  mail    {route.path}/new" for route in settings.relay.routes if route.path is not None]
+    tcp = next((address for _, address in addresses if address.kind == "tcp"), None)
+    if tcp is not None:
+        message = r"Subject: It works\r\n\r\nHello.\r\n"
+        send = f'smtplib.SMTP("{tcp.host}", {tcp.port}).sendmail("me@example.com", "you@example.com", "{message}")'
+        lines += ["Send a test message from another terminal:", f"  python3 -c 'import smtplib; {send}'"]
+    return "\n".join(lines)
+
+
+def _file(config: Path | None) -> Path | None:
+    """The file to read: the one that was named, else ./mta-front.toml if it exists, else none."""
+    if config is None and DEFAULT_FILE.exists():
+        return DEFAULT_FILE
+    return config
+
+
+def _settings(path: Path | None, flags: dict[str, Any]) -> Loaded:
+    tree = development_layer(os.environ) if path is None else file_layer(path)
+    try:
+        return finish(tree, os.environ, flags)
+    except SettingsError as error:
+        _refuse(error.faults)
+
+
+def _faults_of_use(loaded: Loaded) -> list[str]:
+    """What keeps good settings from being served."""
+    if not loaded.settings.listeners:
+        loaded.tree.fault(("listeners",), "there is none; add [[listeners]]")
+    fault = hookcheck.fault_of(loaded.settings.hooks.class_)
+    if fault:
+        loaded.tree.fault(("hooks", "class"), fault)
+    return loaded.tree.fault_lines()
+
+
+def _relay_faults(loaded: Loaded) -> list[str]:
+    if not loaded.settings.relay.routes:
+        loaded.tree.fault(("relay", "routes"), "there is none; add [[relay.routes]]")
+    if not loaded.settings.relay.workers:
+        loaded.tree.fault(("relay", "workers"), "must be at least 1 to relay")
+    return loaded.tree.fault_lines()
+
+
+def _stop_if(faults: list[str]) -> None:
+    if faults:
+        _refuse(faults)
+
+
+def _refuse(faults: list[str]) -> NoReturn:
+    print("\n".join(faults), file=sys.stderr)
+    raise typer.Exit(Exit.CONFIG)
+
+
+def main() -> NoReturn:
+    """Entry point of `mta-front` and of `python -m mta_front.cli`."""
+    hookcheck.search_here()
+    try:
+        app(prog_name="mta-front")
+    except SystemExit as end:
+        sys.exit(Exit.USAGE if end.code == 2 else end.code)  # the parser of arguments says 2
+    except Exception:  # noqa: BLE001 (a bug, whatever it is, has its exit code)
+        traceback.print_exc()
+        sys.exit(Exit.SOFTWARE)
+    sys.exit(Exit.OK)
+
+
+if __name__ == "__main__":
+    main()
