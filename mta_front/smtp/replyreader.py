@@ -81,7 +81,7 @@ class ReplyReader:
         """The next whole reply, or None: more bytes are wanted. Raises MalformedReply."""
         while True:
             buffer, pos = self._buffer, self._pos
-            end = buffer.find(b"\n", self._scanned if self._scanned > pos else pos) + 1
+            end = buffer.find(b"\n", max(pos, self._scanned)) + 1
             size = (end or len(buffer)) - pos
             if size > MAX_LINE_BYTES:
                 raise MalformedReply(f"a reply line of more than {MAX_LINE_BYTES} octets")
