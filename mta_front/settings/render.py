@@ -21,10 +21,10 @@ def schema_json() -> str:
 
 
 def defaults_toml() -> str:
-    """A settings file that says what is so without one. Repeatable tables stand in comments: by default there is none."""
+    """A settings file that says what is so without one."""
     lines = [
-        "# Every setting of mta-front with its default. [[listeners]] and [[relay.routes]] stand in comments, since there is",
-        "# none by default; each may be repeated.",
+        "# Every setting of mta-front with its default.",
+        "# [[listeners]] and [[relay.routes]] stand in comments, since there are none; each may be repeated.",
         "# Each key of a section is also an environment variable, as in MTA_FRONT_SERVER__WORKERS=4.",
     ]
     repeatable: list[KeyPath] = []

@@ -1,0 +1,49 @@
+# What a developer does with mta-front. Each target sets up what it needs: Python packages in .venv, pinned by
+# constraints.txt; for tests also programs from Debian, by apt-get when root. On a bare Debian, python3 and make are enough.
+
+PYTHON ?= python3
+SECONDS ?= 60
+ARGS ?=
+BIN := .venv/bin
+SETUP := pyproject.toml constraints.txt tools/setup.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench fuzz constraints clean programs
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+run: .venv/.for-run ## start the development server on 127.0.0.1
+	@$(BIN)/mta-front serve
+
+test: .venv/.for-dev programs ## run every test; ARGS="-k spool" for some
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.for-dev ## check style and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+bench: .venv/.for-run programs ## measure the server's CPU time for one message
+	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: .venv/.for-fuzz ## feed random input to each fuzz target for SECONDS=60
+	@for target in tests/fuzz/fuzz_*.py; do \
+		name=$$(basename "$$target" .py); mkdir -p "tests/out/$$name"; \
+		echo "$$target: $(SECONDS) s"; \
+		PYTHONPATH=. $(BIN)/python "$$target" -max_total_time=$(SECONDS) -artifact_prefix="tests/out/$$name-" \
+			-print_final_stats=1 "tests/out/$$name" tests/fuzz/seeds || exit 1; \
+	done
+
+constraints: ## pin the newest versions that fit pyproject.toml
+	@tools/pin.sh "$(PYTHON)"
+
+clean: ## remove .venv, caches and reports; ./var, which may hold mail, stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out tests/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+programs:
+	@tools/programs.sh
+
+.venv/.for-%: $(SETUP)
+	@tools/setup.sh "$*" "$(PYTHON)"
