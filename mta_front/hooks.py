@@ -11,14 +11,30 @@ hook can refuse more, never less (DECISIONS W1).
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from mta_front.smtp.address import Address
 from mta_front.smtp.replies import Reply, derived_enhanced
 
-__all__ = ["Accept", "Address", "Defer", "Envelope", "Hooks", "Message", "Reject", "Reply", "Session", "refusal_of"]
+__all__ = [
+    "Accept",
+    "Address",
+    "Defer",
+    "Envelope",
+    "Hooks",
+    "Message",
+    "Reject",
+    "Reply",
+    "Session",
+    "load_hooks",
+    "refusal_of",
+    "refusing",
+]
 
 
 class Refusal(Exception):
@@ -169,6 +185,28 @@ CONNECT_REFUSAL = Reply(554, "5.7.1", "Connection refused by policy")
 TRANSACTION_REFUSAL = Reply(550, "5.7.1", "Refused by policy")
 
 
-def refusal_of(error: Exception, default: Reply) -> Reply | None:
+def refusing(reply: Reply) -> Refusal:
+    """The exception that makes a session answer `reply` (4xx or 5xx)."""
+    return (Defer if reply.code < 500 else Reject)(reply.code, reply.enhanced, reply.text)
+
+
+def refusal_of(error: BaseException, default: Reply) -> Reply | None:
     """The reply that a hook's exception stands for, or None when it is a bug (answer 451 4.3.0, report it)."""
     return error.reply(default) if isinstance(error, Refusal) else None
+
+
+def load_hooks(name: str) -> Hooks:
+    """An instance of the class that `[hooks] class` names as "package.module:Class"; "" is `Hooks` itself.
+
+    The working directory is searched too, as gunicorn does. Raises ImportError, AttributeError or TypeError.
+    """
+    if not name:
+        return Hooks()
+    module, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    found = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(found, type) and issubclass(found, Hooks)):
+        raise TypeError(f"{name} is no subclass of mta_front.Hooks")
+    return found()

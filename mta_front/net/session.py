@@ -7,6 +7,7 @@ that reads the message drives the socket.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 from collections.abc import Callable
@@ -30,6 +31,9 @@ from mta_front.smtp.state import Phase
 
 EVENTS_PER_TURN = 64
 """After so many events the pump lets others run, so that one client that never pauses delays nobody (DECISIONS P9)."""
+
+_HOOK_ERRORS = (Exception, gevent.Timeout)
+"""What a hook may raise; a `gevent.Timeout` that it let through is no `Exception`."""
 
 _ids = itertools.count(1)
 _process = ""
@@ -110,9 +114,7 @@ class Pump:
         except RemoteError as error:
             reason = "error"
             self._last_word(error.reply)
-        except OSError:
-            reason = self._ending.reason if self._ending else "lost"
-        except Exception as error:  # noqa: BLE001 - one session's bug never ends a worker
+        except _HOOK_ERRORS as error:  # one session's bug never ends a worker
             reason = "error"
             self._sink.fault(error, "session")
             self._last_word(replies.BUG_CLOSING)
@@ -123,17 +125,15 @@ class Pump:
 
     def _last_word(self, reply: Reply | None) -> None:
         """Send what is owed and `reply`, as far as that goes without trouble."""
-        try:
-            if reply is not None:
-                self._connection.interrupt(reply)
+        if reply is not None:
+            self._connection.interrupt(reply)
+        with contextlib.suppress(SessionOver):  # the client is gone: nothing is left to say
             self._send(self._connection.data_to_send())
-        except (OSError, SessionOver):
-            pass  # the client is gone: nothing is left to say
 
     def _finish(self, reason: str) -> None:
         try:
             self._hooks.on_close(self.session)
-        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+        except _HOOK_ERRORS as error:
             self._sink.fault(error, "on_close")
         session = self.session
         self._sink.session_closed(
@@ -168,11 +168,14 @@ class Pump:
     def _send(self, data: bytes) -> None:
         if data:
             self.deadline = monotonic() + self._options.socket_timeout_s
-            self._stream.send(data)
+            try:
+                self._stream.send(data)
+            except OSError:
+                raise self._ending or SessionOver("lost") from None
             self.deadline = 0.0
 
     def _receive(self) -> None:
-        """Send what is to be sent, wait for the client, hand what it says to the core. Raises SessionOver, OSError."""
+        """Send what is to be sent, wait for the client, hand what it says to the core. Raises SessionOver."""
         connection = self._connection
         out = connection.data_to_send()
         if out:
@@ -182,7 +185,10 @@ class Pump:
                 raise SessionOver("drain", replies.SHUTTING_DOWN)
             deadline = monotonic() + self._options.socket_timeout_s
             self.deadline = min(deadline, self._end_at) if self._end_at else deadline
-            data = self._stream.recv()
+            try:
+                data = self._stream.recv()
+            except OSError:
+                data = b""
             self.deadline = 0.0
             if data:
                 connection.receive(data)
@@ -200,7 +206,7 @@ class Pump:
     def _greet(self) -> None:
         try:
             self._hooks.on_connect(self.session)
-        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+        except Exception as error:
             self._connection.reply(self._refusal(error, CONNECT_REFUSAL, "on_connect"))
             raise SessionOver("refused") from error
         self._connection.reply(self._options.banner)
@@ -217,7 +223,7 @@ class Pump:
             _HANDLERS[type(event)](self, event)
         self._send(connection.data_to_send())
 
-    def _refusal(self, error: Exception, default: Reply, hook: str) -> Reply:
+    def _refusal(self, error: BaseException, default: Reply, hook: str) -> Reply:
         """The reply for what a hook raised; what is no refusal is a bug and reported as one."""
         reply = refusal_of(error, default)
         if reply is None:
@@ -240,7 +246,7 @@ class Pump:
         session = self.session
         try:
             self._hooks.on_mail_from(event.address, session)
-        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+        except _HOOK_ERRORS as error:
             self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "on_mail_from"))
             return
         session.transaction += 1
@@ -251,7 +257,7 @@ class Pump:
         session = self.session
         try:
             self._hooks.on_rcpt_to(event.address, session)
-        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+        except _HOOK_ERRORS as error:
             self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "on_rcpt_to"))
             return
         session.envelope.rcpt_to.append(event.address)
@@ -273,7 +279,7 @@ class Pump:
             answer = self._hooks.on_data(message, session)
         except SessionOver:
             raise
-        except Exception as error:  # noqa: BLE001 - a hook may raise anything
+        except _HOOK_ERRORS as error:
             reply = self._refusal(error, TRANSACTION_REFUSAL, "on_data")
         else:
             reply = answer if isinstance(answer, Reply) else _accepted(answer)
@@ -305,6 +311,7 @@ class Pump:
             "helo": session.host_name_appears_as,
             "mail_from": envelope.mail_from.address if envelope.mail_from else "",
             "rcpt_to": [address.address for address in envelope.rcpt_to],
+            "recipients": len(envelope.rcpt_to),
             "size_bytes": size_bytes,
             "reply": f"{reply.code} {reply.enhanced} {reply.text}",
         }

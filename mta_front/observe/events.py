@@ -10,6 +10,7 @@ Every method must return at once and must not raise. Arguments named `listener`,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -57,3 +58,27 @@ class Events:
 
 
 NOBODY = Events()
+
+_METHODS = tuple(name for name in vars(Events) if not name.startswith("_"))
+
+
+class Several(Events):
+    """Passes everything on to several sinks. What only one of them listens to goes to it without a detour."""
+
+    def __init__(self, *sinks: Events) -> None:
+        for name in _METHODS:
+            listening = [
+                getattr(sink, name) for sink in sinks if getattr(type(sink), name) is not getattr(Events, name)
+            ]
+            if len(listening) == 1:
+                setattr(self, name, listening[0])
+            elif listening:
+                setattr(self, name, _all_of(listening))
+
+
+def _all_of(methods: list[Callable[..., None]]) -> Callable[..., None]:
+    def call(*args: Any, **kwargs: Any) -> None:
+        for method in methods:
+            method(*args, **kwargs)
+
+    return call

@@ -13,7 +13,7 @@ import idna
 
 from mta_front.smtp.address import Address
 
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def canonical_domain(domain: str) -> str:
@@ -74,10 +74,8 @@ class Networks:
 
     __slots__ = ("_networks",)
 
-    def __init__(self, networks: Iterable[str]) -> None:
-        self._networks: tuple[_Network, ...] = tuple(
-            ipaddress.ip_network(network, strict=False) for network in networks
-        )
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._networks = tuple(networks)
 
     def __contains__(self, address: str) -> bool:
         if not self._networks or not address:
@@ -101,7 +99,7 @@ class RelayControl:
 
     __slots__ = ("_domains", "_trusted")
 
-    def __init__(self, relay_domains: Iterable[str], trusted_networks: Iterable[str]) -> None:
+    def __init__(self, relay_domains: Iterable[str], trusted_networks: Iterable[Network]) -> None:
         self._domains = DomainSet(relay_domains)
         self._trusted = Networks(trusted_networks)
 

@@ -1,0 +1,84 @@
+"""The smallest owner of a core connection: says yes to everything and notes what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mta_front.smtp import events, replies
+from mta_front.smtp.connection import Connection, ConnectionOptions
+from mta_front.smtp.errors import RemoteError
+from mta_front.smtp.extensions import advertised, hello_reply
+
+
+@dataclass
+class Heard:
+    """What one run gave."""
+
+    sent: bytes = b""
+    messages: list[bytes] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    closed: bool = False
+
+
+class Owner:
+    """Drives a `Connection` as the pump does."""
+
+    def __init__(self, **options: Any) -> None:
+        self.connection = Connection(ConnectionOptions(**options))
+        self.extensions = advertised(size_bytes=options.get("size_bytes", 0))
+        self.heard = Heard()
+        self._body: list[bytes] = []
+        self.connection.reply(replies.banner("mx.ours.example"))
+        self._send()
+
+    def receive(self, data: bytes) -> None:
+        """Give the core some bytes and answer all that comes of them."""
+        if self.connection.closed:
+            return
+        self.connection.receive(data)
+        try:
+            while (event := self.connection.next_event()) is not None:
+                self._answer(event)
+        except RemoteError as error:
+            self.heard.sent += error.reply.wire
+            self.heard.closed = True
+            return
+        self._send()
+
+    def _send(self) -> None:
+        self.heard.sent += self.connection.data_to_send()
+        self.heard.closed = self.connection.closed
+
+    def _answer(self, event: events.Event) -> None:
+        if isinstance(event, events.Segment):
+            self._body.append(event.data)
+            return
+        self.heard.names.append(type(event).__name__)
+        reply = replies.OK
+        if isinstance(event, events.Hello):
+            reply = hello_reply("mx.ours.example", self.extensions if event.extended else ())
+        elif isinstance(event, events.Mail):
+            reply = replies.SENDER_OK
+        elif isinstance(event, events.Rcpt):
+            reply = replies.RECIPIENT_OK
+        elif isinstance(event, events.Data):
+            reply = replies.START_MAIL_INPUT
+            self._body = []
+        elif isinstance(event, events.End):
+            if event.refusal is None:
+                self.heard.messages.append(b"".join(self._body))
+            else:
+                reply = event.refusal
+        elif isinstance(event, events.Quit):
+            reply = replies.BYE
+        self.connection.reply(reply)
+
+
+def run(chunks: Iterable[bytes], **options: Any) -> Heard:
+    """One session that hears these bytes in these pieces."""
+    owner = Owner(**options)
+    for chunk in chunks:
+        owner.receive(chunk)
+    return owner.heard
