@@ -1,0 +1,175 @@
+r"""Dialogs as files: what a client says and what the server must answer, readable by anyone who knows SMTP.
+
+A file in `tests/wire/*.txt` is one session on one connection:
+
+    # RFC 5321 §4.1.4: MAIL before EHLO is refused, and the session goes on    (comments; the first is the title)
+    O: size_bytes = 1000                  an option of the listener (TOML) that this dialog needs
+    S: 220                                a reply with this code
+    C: EHLO client.example                the client sends this line and CRLF
+    S: 250 SIZE 1000                      … some line of which begins with this text after the code
+    S: /^250 2\.1\.0 .*$/                 … whose lines, each with its code, match this regular expression (multi-line)
+    C< MAIL FROM:<a@b.example>\nRCPT      raw bytes, Python's escapes (\r \n \t \x00 \\), nothing is added
+    S: close                              the server closes
+    S: silence                            nothing more is said before the client's next bytes (0.2 s live)
+
+Steps of the client that follow each other are sent at once, in one piece: that is pipelining. The same list of steps
+drives the core alone (bytes in, bytes out, at every split) and a live server (`converse`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.smtp_talk import Answer, Closed, Silence, Talk
+
+SILENCE_S = 0.2
+
+
+@dataclass(slots=True, frozen=True)
+class Step:
+    """One line: `data` for the client's; `expected` for the server's ("close", "silence", a code or /regex/)."""
+
+    side: Literal["C", "S"]
+    data: bytes
+    expected: str
+    line: int
+
+    def accepts(self, code: int, lines: tuple[str, ...] | list[str]) -> bool:
+        """Whether a reply with this code and these lines (without codes) is the expected one."""
+        if self.expected.startswith("/"):
+            return (
+                re.search(self.expected[1:-1], "\n".join(f"{code} {text}" for text in lines), re.MULTILINE) is not None
+            )
+        wanted, _, text = self.expected.partition(" ")
+        return wanted == str(code) and (not text or any(line.startswith(text) for line in lines))
+
+
+@dataclass(slots=True, frozen=True)
+class Dialog:
+    """A whole file."""
+
+    name: str
+    title: str
+    options: dict[str, Any]
+    steps: list[Step]
+
+    def turns(self) -> Iterator[tuple[bytes, list[Step]]]:
+        """What the client sends at once (b"" before the banner), with the replies due before it sends more."""
+        data, due = b"", list[Step]()
+        for step in self.steps:
+            if step.side == "C" and due:
+                yield data, due
+                data, due = b"", []
+            if step.side == "C":
+                data += step.data
+            else:
+                due.append(step)
+        if data or due:
+            yield data, due
+
+
+def load_dialog(path: Path) -> Dialog:
+    """Read one file. Raises ValueError with file and line where it is not a dialog."""
+    title, options, steps = "", dict[str, Any](), list[Step]()
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        mark, rest = line[:2], line[2:].removeprefix(" ")
+        try:
+            match mark:
+                case "":
+                    continue
+                case "C:":
+                    steps.append(Step("C", rest.encode() + b"\r\n", "", number))
+                case "C<":
+                    steps.append(Step("C", _unescaped(rest), "", number))
+                case "S:":
+                    steps.append(Step("S", b"", _expectation(rest.strip()), number))
+                case "O:":
+                    options |= tomllib.loads(rest)
+                case _ if line.startswith("#"):
+                    title = title or line.lstrip("# ").strip()
+                case _:
+                    raise ValueError("a line begins with C:, C<, S:, O: or #")
+        except ValueError as error:
+            raise ValueError(f"{path.name}:{number}: {error}: {line!r}") from None
+    if not title or not steps:
+        raise ValueError(f"{path.name}: a title (# …) and steps are needed")
+    return Dialog(path.stem, title, options, steps)
+
+
+def parse_dialog(path: Path) -> list[Step]:
+    """The steps of one file."""
+    return load_dialog(path).steps
+
+
+def all_dialogs(directory: Path) -> list[Dialog]:
+    """Every dialog of a directory, by name."""
+    return [load_dialog(path) for path in sorted(directory.glob("*.txt"))]
+
+
+def converse(dialog: Dialog, address: tuple[str, int] | str, timeout_s: float = 5.0) -> None:
+    """Play a dialog against a live server; AssertionError names the line that went otherwise."""
+    with Talk(address, timeout_s) as session:
+        for data, due in dialog.turns():
+            if data:
+                session.raw(data)
+            for step in due:
+                try:
+                    _hear(step, session)
+                except (Silence, Closed, AssertionError) as error:
+                    where = f"{dialog.name}.txt:{step.line}: expected {step.expected!r}"
+                    raise AssertionError(f"{where} ({dialog.title}): {error}") from error
+
+
+def _hear(step: Step, session: Talk) -> None:
+    if step.expected == "close":
+        session.ended()
+    elif step.expected == "silence":
+        until_at = time.monotonic() + SILENCE_S
+        try:
+            answer = session.reply(SILENCE_S)
+        except Silence:
+            return
+        raise AssertionError(f"{answer} came {until_at - time.monotonic():.2f} s too early")
+    else:
+        answer = session.reply()
+        assert step.accepts(answer.code, answer.lines), _shown(answer)
+
+
+def _shown(answer: Answer) -> str:
+    return "got " + " / ".join(f"{answer.code} {line}" for line in answer.lines)
+
+
+def _expectation(text: str) -> str:
+    if text in {"close", "silence"}:
+        return text
+    if text.startswith("/"):
+        if len(text) < 2 or not text.endswith("/"):
+            raise ValueError("a regular expression ends with /")
+        try:
+            re.compile(text[1:-1])
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return text
+    if not re.match(r"[2-5]\d\d( |$)", text):
+        raise ValueError("a code, /regex/, close or silence is expected")
+    return text
+
+
+def _unescaped(text: str) -> bytes:
+    """Python's escapes to bytes; other characters as UTF-8."""
+    out, position = b"", 0
+    for found in re.finditer(r"\\(x[0-9a-fA-F]{2}|[rnt0\\])", text):
+        out += text[position : found.start()].encode()
+        out += codecs.decode(found.group(), "unicode_escape").encode("latin-1")
+        position = found.end()
+    rest = text[position:]
+    if "\\" in rest:
+        raise ValueError("an unknown escape")
+    return out + rest.encode()

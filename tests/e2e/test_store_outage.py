@@ -1,0 +1,119 @@
+"""The store freezes, or is stopped, under load: 451 in time, recovery by itself, nothing lost, nothing stuck."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGCONT, SIGSTOP
+from statistics import median
+from typing import Self
+
+import pytest
+import redis
+
+from tests import front as fronts
+from tests.chaos.verdict import Outage, judge
+from tests.front import queue_of
+from tests.load import Attempt, Load
+from tests.needs import program
+from tests.processes import Program, kill
+from tests.settingsfile import smtp_route
+from tests.sink import Sink
+from tests.wait import until
+
+TIMEOUT_S = 2.0  # store.timeout_ms: no session waits longer for the store
+MARGIN_S = 1.0  # what a busy machine adds
+ALERT_S = TIMEOUT_S + MARGIN_S  # after so long everybody knows that the store is down: answers come at once
+
+
+class Redis(Program):
+    """A redis-server as durable as the spool wants it, on a Unix socket; it keeps its data when stopped."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "redis.sock"
+        durable = ["--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "no", "--save", ""]
+        bounds = ["--maxmemory", "1gb", "--maxmemory-policy", "noeviction", "--port", "0"]
+        argv = [program("redis-server"), *durable, *bounds, "--dir", str(directory), "--unixsocket", str(self.socket)]
+        super().__init__(argv, directory / "redis.log", directory)
+
+    def start(self) -> Self:
+        """Start it, wait until it answers."""
+        super().start()
+        until(self.answers, 10.0, "redis-server answers")
+        return self
+
+    def answers(self) -> bool:
+        """Whether it answers PING."""
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def client(self) -> redis.Redis:
+        """A connection. Close it."""
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5.0)
+
+
+def latency_s(attempt: Attempt) -> float:
+    """How long the client waited for the answer that ended the attempt, at most."""
+    return attempt.at - (attempt.dot_at or attempt.began_at)
+
+
+@pytest.mark.parametrize("how", ["frozen", "stopped"])
+def test_outage_under_load(how: str, tmp_path: Path, sink: Sink, full: bool, figures: Callable[[str], None]) -> None:
+    """20 s without a store (6 s without --full): the embedded one frozen by SIGSTOP, or an external Redis stopped."""
+    outage_s = 20.0 if full else 6.0
+    external = Redis(tmp_path).start() if how == "stopped" else None
+    store = {"timeout_ms": int(TIMEOUT_S * 1000), "url": f"unix://{external.socket}" if external else ""}
+    front = fronts.make(tmp_path, smtp_route(sink.next_hop), store=store).start()
+    load = Load(tmp_path, front.address[1], connections=10, rate=100, seconds=outage_s + 60, timeout_s=20).start()
+    until(lambda: load.accepted() > 50, 20.0, "load is accepted")
+
+    began_at = time.monotonic()
+    if external:
+        external.terminate()
+    else:
+        (pid,) = front.pids("store")
+        kill(pid, SIGSTOP)
+    time.sleep(outage_s)  # the outage itself
+    before = load.accepted()
+    back_at = time.monotonic()
+    if external:
+        external.start()
+    else:
+        kill(pid, SIGCONT)
+    until(lambda: load.accepted() > before + 20, 20.0, f"accepts again by itself\n{front.log_tail()}")
+    recovered_s = time.monotonic() - back_at
+    assert front.running()
+    load.terminate(60.0)
+
+    attempts = load.attempts()
+    during = [attempt for attempt in attempts if began_at < attempt.at < back_at]
+    refused = [attempt for attempt in during if attempt.outcome == "refused"]
+    late = [attempt for attempt in refused if attempt.began_at > began_at + ALERT_S]
+    waits = [latency_s(attempt) for attempt in during]
+    assert not [attempt for attempt in attempts if attempt.outcome in {"cut", "unknown"}], "every session was answered"
+    assert refused
+    assert {attempt.code for attempt in refused} == {451}
+    assert {attempt.text[4:9] for attempt in refused} == {"4.3.0"}
+    assert max(waits) < TIMEOUT_S + MARGIN_S
+    assert late
+    assert median(map(latency_s, late)) < 0.2, "at once, when the store is known to be down"
+    assert not [attempt for attempt in during if attempt.outcome == "accepted" and attempt.dot_at > began_at + 0.1]
+
+    if external:
+        with external.client() as client:
+            until(lambda: not any(queue_of(client, "mta").values()), 30.0, f"nothing is stuck\n{front.log_tail()}")
+    else:
+        front.await_empty_queue()
+    # The outcome of what was handed over as the store went down is unknown: the client may have sent it twice.
+    verdict = judge(attempts, sink.deliveries(), [Outage("store", began_at - 0.1, back_at + recovered_s)])
+    assert verdict.good, verdict.table()
+    assert verdict.given_up == 0
+    figures(
+        f"{outage_s:.0f} s: {len(refused)} x 451, longest wait {max(waits):.2f} s of {TIMEOUT_S:.0f} s, later ones "
+        f"{median(map(latency_s, late)) * 1000:.0f} ms; 250 again after {recovered_s:.2f} s; "
+        f"{verdict.accepted} accepted, 0 lost, {len(verdict.doubled)} doubled, 0 left"
+    )
