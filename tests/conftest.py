@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import front, processes
-from tests.front import Front
+from tests import processes
 from tests.ports import free_port
 from tests.postfix import SmtpSink
-from tests.sink import Sink
+
+if TYPE_CHECKING:  # only loaded where used: they bring asyncio, ssl and redis into the test's process
+    from tests.front import Front
+    from tests.sink import Sink
 
 FIGURES = pytest.StashKey[list[str]]()
 
@@ -78,12 +80,15 @@ def smtp_sink(tmp_path: Path) -> SmtpSink:
 @pytest.fixture
 def sink(tmp_path: Path) -> Sink:
     """A running next hop that logs each delivery."""
+    from tests.sink import Sink
+
     return Sink(tmp_path, free_port(), keep=True).start()
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Callable[..., Front]:
     """`serve(route, listener={…}, store={…}, …)`: a running front door; sections as in `tests/settingsfile.py`."""
+    from tests import front
 
     def start(route: dict[str, Any], **sections: Any) -> Front:
         return front.make(tmp_path, route, **sections).start()

@@ -16,7 +16,7 @@ from tests.ports import free_port
 from tests.processes import Program, cmdline, parent, python, state
 from tests.wait import until
 
-KINDS = ("worker", "relay", "admin")
+ROWS = {"worker": "slots", "relay": "relays", "admin": "admin"}  # where /status has the processes of a kind
 STORE_PROGRAMS = ("valkey-server", "redis-server")
 
 
@@ -92,13 +92,13 @@ class Front(Program):
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def pids(self, kind: str) -> list[int]:
-        """Living processes of a kind: worker, relay, admin, store or master, in the order of their pids."""
+        """Processes of a kind that live and are ready: worker, relay, admin, store or master."""
         if kind == "master":
             return [self.pid] if self.running() else []
         if kind == "store":
             return [pid for pid in self.tree() if _is_store(pid)]
-        assert kind in KINDS
-        return sorted(pid for pid in _pids_in(self.status(), kind) if state(pid) not in {"", "Z"})
+        rows: list[dict[str, Any]] = self.status().get(ROWS[kind], [])
+        return [row["pid"] for row in rows if row["state"] == "ready" and state(row["pid"]) not in {"", "Z"}]
 
     # -- its store ---------------------------------------------------------------------------------------------------
 
@@ -171,7 +171,3 @@ def _is_store(pid: int) -> bool:
 def _program_of(pid: int) -> str:
     arguments = cmdline(pid)
     return Path(arguments[0].split(" ")[0]).name if arguments else ""
-
-
-def _pids_in(status: dict[str, Any], kind: str) -> list[int]:
-    return [int(child["pid"]) for child in status.get("children", []) if child.get("kind") == kind]

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.rounds import Plan, play
+
+pytestmark = pytest.mark.timeout(900)  # for --full
 
 
 def test_every_250_arrives_whatever_is_killed(tmp_path: Path, full: bool, figures: Callable[[str], None]) -> None:

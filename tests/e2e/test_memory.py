@@ -17,6 +17,7 @@ from tests.settingsfile import smtp_route
 from tests.smtp_talk import Answer, talk
 from tests.wait import until
 
+pytestmark = pytest.mark.timeout(900)  # for --full
 MIB = 1024 * 1024
 PARALLEL, LIMIT_BYTES = 8, 120 * MIB
 LINES = (b"The quick brown fox jumps over the lazy dog, and over the lazy dog once more.\r\n" * 14_000)[

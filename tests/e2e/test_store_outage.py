@@ -22,6 +22,7 @@ from tests.settingsfile import smtp_route
 from tests.sink import Sink
 from tests.wait import until
 
+pytestmark = pytest.mark.timeout(900)  # for --full
 TIMEOUT_S = 2.0  # store.timeout_ms: no session waits longer for the store
 MARGIN_S = 1.0  # what a busy machine adds
 ALERT_S = TIMEOUT_S + MARGIN_S  # after so long everybody knows that the store is down: answers come at once

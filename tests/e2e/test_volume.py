@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.front import Front
 from tests.postfix import SmtpSink, smtp_source
 from tests.settingsfile import smtp_route
 from tests.wait import until
 
+pytestmark = pytest.mark.timeout(900)  # for --full
 SESSIONS, LENGTH_BYTES = 50, 4096
 
 
