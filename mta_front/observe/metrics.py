@@ -30,8 +30,8 @@ ATTEMPT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 M = TypeVar("M", Counter, Gauge, Histogram)
 
 
-def use_lane(lane: int, metrics_dir: str) -> None:
-    """Let this process's metrics live in files of `metrics_dir`. Once per process, before `Metrics` are made."""
+def share(metrics_dir: str, lane: int) -> None:
+    """Let this process's metrics live in files of `metrics_dir`, under its lane. Once, before `Metrics` are made."""
     values.ValueClass = mapped_values(metrics_dir, lane)
 
 
@@ -218,8 +218,9 @@ def of_master(status: dict[str, Any]) -> Iterator[Metric]:
         restarts.add_metric([kind], count)
     yield restarts
     processes = GaugeMetricFamily("mta_front_processes", "Processes that are ready.", labels=["kind"])
-    for kind, rows in (("worker", status.get("slots", [])), ("relay", status.get("relays", []))):
-        processes.add_metric([kind], sum(row.get("state") == "ready" for row in rows))
+    for kind in ("worker", "relay"):
+        ready = [row for row in status.get("children", []) if row["kind"] == kind and row["state"] == "ready"]
+        processes.add_metric([kind], len(ready))
     yield processes
     yield GaugeMetricFamily("mta_front_draining", "1 from TERM on, else 0.", value=status.get("state") != "running")
     store = status.get("store", {})

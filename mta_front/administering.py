@@ -1,0 +1,74 @@
+"""The main of the admin process: serves `observe.admin` over HTTP on the socket that the master opened."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+from mta_front.master.child import ChildContext
+
+CONNECTIONS_MAX = 200
+SILENCE_TIMEOUT_S = 10.0
+"""A connection that says nothing for so long is closed: probes and scrapers come again."""
+
+
+def main(child: ChildContext) -> int:
+    """Patch, then serve. Returns the exit code of the process."""
+    from gevent import monkey
+
+    monkey.patch_all()
+    return _serve(child)
+
+
+def _serve(child: ChildContext) -> int:
+    from gevent.event import Event
+    from gevent.pool import Pool
+    from gevent.pywsgi import WSGIHandler, WSGIServer
+    from gevent.socket import socket as GreenSocket  # noqa: N812 - it is a class
+
+    from mta_front.lifeline import Lifeline
+    from mta_front.observe.admin import Admin
+    from mta_front.observe.log import logger
+
+    class Handler(WSGIHandler):  # type: ignore[misc]
+        """pywsgi's, with a limit on a client's silence."""
+
+        def __init__(self, sock: Any, address: Any, server: Any) -> None:
+            sock.settimeout(SILENCE_TIMEOUT_S)
+            super().__init__(sock, address or ("", 0), server)
+
+        def handle(self) -> None:
+            with contextlib.suppress(TimeoutError, ConnectionError):  # pywsgi has closed the connection
+                super().handle()
+
+    ended = Event()
+    admin = Admin(child.metrics_dir)
+    lifeline = Lifeline(child.control, on_drain=lambda *_: ended.set(), on_stop=ended.set, on_status=admin.hear)
+    lifeline.start()
+
+    ((_, listening),) = child.sockets
+    # The object stems from before the patch: its descriptor goes on in one that waits in the hub.
+    green = GreenSocket(listening.family, socket.SOCK_STREAM, fileno=listening.detach())
+    server = WSGIServer(
+        green, admin, log=None, error_log=_ErrorLog(logger()), handler_class=Handler, spawn=Pool(CONNECTIONS_MAX)
+    )
+    server.start()
+    lifeline.report(ready={"accepting": True})
+    ended.wait()
+    server.stop(timeout=0.5)
+    return 0
+
+
+class _ErrorLog:
+    """A file-like object that pywsgi writes tracebacks to."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self._log.error("admin request failed", detail=text.strip())
+
+    def flush(self) -> None:
+        """Nothing is kept back."""

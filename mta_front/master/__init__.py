@@ -1,0 +1,1 @@
+"""The pre-forking master. Imports nothing that starts threads, hubs or connections."""
