@@ -92,17 +92,10 @@ class ClientConnection:
 
     def receive(self, data: bytes) -> None:
         """Take what the next hop sent; b"" when it closed the connection."""
-        if self.closed:
-            return
         if not data:
             self.lost("the next hop closed the connection")
-            return
-        self._reader.receive(data)
-        try:
-            while not self.closed and (reply := self._reader.next()) is not None:
-                self._handle(reply)
-        except MalformedReply as error:
-            self.lost(f"protocol error: {error}")
+        elif not self.closed:
+            self._take(data)
 
     def lost(self, reason: str, code: int = 0) -> None:
         """The connection is over: I/O failed, a deadline passed, or the driver gives up. What is open is deferred."""
@@ -180,6 +173,14 @@ class ClientConnection:
             self._command("QUIT\r\n", self._on_quit, _NONE, 0)
 
     # -- the dialog ----------------------------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> None:
+        self._reader.receive(data)
+        try:
+            while not self.closed and (reply := self._reader.next()) is not None:
+                self._handle(reply)
+        except MalformedReply as error:
+            self.lost(f"protocol error: {error}")
 
     def _handle(self, reply: RemoteReply) -> None:
         if self._expected:
