@@ -38,6 +38,6 @@ fi
 echo "installing Python packages into .venv (once)"
 # The second and third setting pin what builds the package, too: the third is how newer versions of pip call the second.
 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-    .venv/bin/python -m pip install -q -c constraints.txt -e ".[$extras]"
+    .venv/bin/python -m pip install -qq -c constraints.txt -e ".[$extras]"
 
 for purpose in $purposes; do touch ".venv/.for-$purpose"; done

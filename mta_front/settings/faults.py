@@ -11,8 +11,9 @@ The value of a secret or of an unknown key (which may be a misspelt secret) is n
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -23,6 +24,8 @@ from mta_front.settings.toml import toml_text
 
 REDACTED = "<redacted>"
 _VALUE_MAX_CHARS = 80
+_CREDENTIALS = re.compile(r'(?<=://)[^\s"]*(?=@)|(?<=password=)[^\s"&]*')
+"""What may be a password in a URL, also in one that cannot be parsed."""
 
 
 class SettingsError(Exception):
@@ -85,7 +88,7 @@ def value_text(path: KeyPath, value: object) -> str:
     """A value as it would stand in a file, cut when it is long, without secrets."""
     if SCHEMA.is_secret(path):
         return REDACTED
-    text = re.sub(r"(://)[^/@\s\"]*@", rf"\1{REDACTED}@", toml_text(value))
+    text = _CREDENTIALS.sub(REDACTED, toml_text(value))
     return text if len(text) <= _VALUE_MAX_CHARS else text[: _VALUE_MAX_CHARS - 1] + "…"
 
 
@@ -127,10 +130,17 @@ def nearest_key(path: KeyPath) -> str:
     siblings = {key[-1]: key for key in known if list(key[:-1]) == section}
     for name in difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.6):
         return ".".join(siblings[name])
-    elsewhere = {key[-1]: key for key in reversed(known)}
-    for name in difflib.get_close_matches(wrong, elsewhere, n=1, cutoff=0.8):
-        return ".".join(elsewhere[name])
+    for name in difflib.get_close_matches(wrong, dict.fromkeys(key[-1] for key in known), n=1, cutoff=0.8):
+        candidates = [key for key in known if key[-1] == name]
+        closest = max(candidates, key=lambda key: _shared(key, section))
+        return ".".join(closest)
     return ""
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts two paths have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def unknown_key(path: KeyPath) -> str:

@@ -7,9 +7,9 @@ Names carry their units: `_s` seconds, `_ms` milliseconds, `_bytes` octets. Obje
 from __future__ import annotations
 
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mta_front.settings.values import (
     Bind,
@@ -25,10 +25,9 @@ from mta_front.settings.values import (
     OptionalPath,
     Printable,
     Seconds,
+    StoreUrl,
     parse_bind,
 )
-
-STORE_SCHEMES = ("redis", "rediss", "unix")
 
 
 class Section(BaseModel):
@@ -65,7 +64,9 @@ class Server(Section):
 class Store(Section):
     """Where accepted messages are kept until they are delivered."""
 
-    url: str = Field(default="", description='redis://, rediss:// or unix:// URL; "" = an embedded Valkey in data_dir')
+    url: StoreUrl = Field(
+        default="", description='redis://, rediss:// or unix:// URL; "" = an embedded Valkey in data_dir'
+    )
     username: str = Field(default="", description="user of the store; overrides the one in url")
     password: SecretStr = Field(default=SecretStr(""), description="password of the store; overrides the one in url")
     password_file: OptionalPath = Field(
@@ -94,32 +95,18 @@ class Store(Section):
         """Move user and password out of the URL, so that the URL can be shown and logged."""
         if not isinstance(values, dict) or not isinstance(values.get("url"), str) or "@" not in values["url"]:
             return values
-        parts = urlsplit(values["url"])
-        userinfo, at, host = parts.netloc.rpartition("@")
+        url = values["url"]
+        try:
+            netloc = urlsplit(url).netloc
+        except ValueError:
+            return values  # no URL, as its own check says
+        userinfo, at, host = netloc.rpartition("@")
         if not at:
             return values
         username, _, password = userinfo.partition(":")
         split = {"username": unquote(username), "password": unquote(password)}
         given = {key: value for key, value in values.items() if key not in split or _plain(value)}
-        return split | given | {"url": urlunsplit(parts._replace(netloc=host))}
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        if not url:
-            return url
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in STORE_SCHEMES and parts.port != 0
-        except ValueError:
-            good = False
-        if not good:
-            raise ValueError('must be "" (embedded), redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH')
-        if parts.scheme == "unix" and not parts.path.startswith("/"):
-            raise ValueError("must have an absolute path, as in unix:///run/redis.sock")
-        if parts.scheme != "unix" and not parts.hostname:
-            raise ValueError("must name a host, as in redis://redis.internal:6379/0")
-        return url
+        return split | given | {"url": url.replace(f"//{netloc}", f"//{host}", 1)}
 
 
 class Listener(Section):

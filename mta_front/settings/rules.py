@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mta_front.domains import canonical_domain
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.model import Listener, Route, Settings
-from mta_front.settings.values import canonical_domain
 
 RuleFault = tuple[Sequence[KeyPath], str]
 
@@ -32,7 +32,7 @@ def _same_names(settings: Settings) -> Iterator[RuleFault]:
     for number, listener in enumerate(settings.listeners):
         path = ("listeners", number, "name")
         if listener.name in seen:
-            yield (path, seen[listener.name]), "another listener has this name"
+            yield (path, seen[listener.name]), f'another listener is named "{listener.name}"'
         seen.setdefault(listener.name, path)
 
 
@@ -45,7 +45,7 @@ def _same_addresses(settings: Settings) -> Iterator[RuleFault]:
     ]
     for path, address in [*places, (("admin", "bind"), str(settings.admin.address))]:
         if address in seen:
-            yield (path, seen[address]), "this address is bound already"
+            yield (path, seen[address]), f"{address} is bound already"
         seen.setdefault(address, path)
 
 

@@ -111,11 +111,10 @@ def add_file(tree: Tree, path: Path) -> None:
     except UnicodeDecodeError as error:
         tree.faults.append((Origin(1, 0, ""), f"{path}: is not UTF-8 (at byte {error.start})"))
     except tomllib.TOMLDecodeError as error:
-        message = re.sub(r" \(at line (\d+), column (\d+)\)$", "", str(error))
-        at = re.search(r"at line (\d+), column (\d+)", str(error))
-        line = f":{at[1]}" if at else ""
-        column = f" (column {at[2]})" if at else ""
-        tree.faults.append((Origin(1, 0, ""), f"{path}{line}: is not TOML: {message}{column}"))
+        message, _, place = str(error).rpartition(" (at ")
+        at = re.fullmatch(r"line (\d+), column (\d+)\)", place)
+        line, column = (at[1], f" (column {at[2]})") if at else (document.rstrip("\n").count("\n") + 1, "")
+        tree.faults.append((Origin(1, 0, ""), f"{path}:{line}: is not TOML: {message or error}{column}"))
     else:
         add_values(tree, values, Origin(1, 0, str(path)))
         for key, number in lines_of(document).items():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
@@ -123,20 +124,33 @@ def parse_network(text: str) -> IPv4Network | IPv6Network:
     raise ValueError(f'must have no bits set after its prefix; did you mean "{meant}"?')
 
 
-def canonical_domain(text: str) -> str:
-    """A domain pattern in the form that patterns are compared in: lower case, A-labels, no dot at the end."""
-    name = text.rstrip(".").lower()
-    try:
-        return name if name.isascii() else name.encode("idna").decode()
-    except UnicodeError:
-        return name
-
-
 def parse_mode(text: str) -> int:
     """Permission bits in octal, as chmod(1) takes them. Only text: a TOML integer 660 would be 01224."""
     if not re.fullmatch(r"0?[0-7]{3}", text):
         raise ValueError('must be three octal digits in quotes, as in "0660"')
     return int(text, 8)
+
+
+def parse_store_url(text: str) -> str:
+    """The URL of a Redis or Valkey, or "" for the embedded one. Credentials are no part of it any more."""
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("redis", "rediss", "unix") and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError('must be "" (embedded), redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH')
+    if parts.scheme == "unix" and (parts.netloc or not parts.path.startswith("/")):
+        raise ValueError("must have an absolute path, as in unix:///run/redis.sock")
+    if parts.scheme != "unix" and not parts.hostname:
+        raise ValueError("must name a host, as in redis://redis.internal:6379/0")
+    if parts.scheme != "unix" and not re.fullmatch(r"(?:/[0-9]*)?", parts.path):
+        raise ValueError("must have the number of a database as its path, as in redis://redis.internal:6379/0")
+    if not all(key == "db" or key.startswith("ssl_") for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError("may have the options db=N and ssl_… only")
+    return text
 
 
 def parse_printable(text: str) -> str:
@@ -217,6 +231,7 @@ HostName = Annotated[str, _checked(parse_host_name)]
 Printable = Annotated[str, _checked(parse_printable)]
 ListenerName = Annotated[str, _checked(parse_listener_name)]
 KeyPrefix = Annotated[str, _checked(parse_key_prefix)]
+StoreUrl = Annotated[str, _checked(parse_store_url)]
 ClassName = Annotated[str, _checked(parse_class_name)]
 
 _AS_TEXT = WithJsonSchema({"type": "string"})

@@ -1,0 +1,220 @@
+"""The command line as a user meets it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mta_front.config import load
+from tests.processes import ROOT, clean_environment
+
+GOOD = """
+[[listeners]]
+bind = ["127.0.0.1:2525"]
+relay_domains = ["example.net"]
+[[relay.routes]]
+next_hops = ["mail.internal:25"]
+"""
+
+
+class Result:
+    """What a command left behind."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.code = done.returncode
+        self.out = done.stdout
+        self.lines = done.stderr.splitlines()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An empty working directory."""
+    return tmp_path
+
+
+def run(directory: Path, *arguments: str, **environ: str) -> Result:
+    """Run `mta-front ARGUMENTS` in the directory."""
+    command = [sys.executable, "-m", "mta_front.cli", *arguments]
+    environment = {**clean_environment(), **environ}
+    return Result(
+        subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    )
+
+
+def put(directory: Path, text: str, name: str = "mta-front.toml") -> Path:
+    """Write a file into the directory."""
+    path = directory / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_version(directory: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    result = run(directory, "--version")
+    assert (result.code, result.out) == (0, f"mta-front {project['version']}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nonsense"],
+        ["nonsense"],
+        ["serve", "--nonsense"],
+        ["serve", "--workers", "many"],
+        ["serve", "-c"],
+        ["check", "file"],
+        ["config", "nonsense"],
+        ["relay"],
+    ],
+)
+def test_wrong_usage_is_64(directory: Path, arguments: list[str]) -> None:
+    result = run(directory, *arguments)
+    assert result.code == os.EX_USAGE
+    assert any("Error: " in line or "Commands:" in line for line in result.lines), result.lines
+
+
+class TestCheck:
+    """`mta-front check`."""
+
+    def test_good_file(self, directory: Path) -> None:
+        path = put(directory, GOOD, "other.toml")
+        result = run(directory, "check", "-c", str(path))
+        assert (result.code, result.out, result.lines) == (0, f"{path}: no faults\n", [])
+
+    def test_without_a_file_the_development_settings(self, directory: Path) -> None:
+        assert run(directory, "check").out == "development settings: no faults\n"
+
+    def test_file_of_the_directory_is_found(self, directory: Path) -> None:
+        put(directory, GOOD)
+        assert run(directory, "check").out == "mta-front.toml: no faults\n"
+
+    def test_one_line_for_each_fault(self, directory: Path) -> None:
+        put(directory, GOOD + "worker = 1\n[server]\nworkers = 'x'\n")
+        result = run(directory, "check", MTA_FRONT_LOG__LEVEL="loud")
+        assert (result.code, result.out) == (os.EX_CONFIG, "")
+        assert result.lines == [
+            "mta-front.toml:7: relay.routes[0].worker: unknown key; did you mean relay.workers?",
+            'mta-front.toml:9: server.workers = "x": must be a whole number from 0 to 512',
+            'MTA_FRONT_LOG__LEVEL: log.level = "loud": must be "debug", "info", "warning" or "error"',
+        ]
+
+    def test_file_that_is_not_there(self, directory: Path) -> None:
+        result = run(directory, "check", "-c", "no.toml")
+        assert (result.code, result.lines) == (os.EX_CONFIG, ["no.toml: cannot be read: No such file or directory"])
+
+    def test_nothing_to_listen_on(self, directory: Path) -> None:
+        put(directory, "")
+        result = run(directory, "check")
+        assert (result.code, result.lines) == (os.EX_CONFIG, ["listeners: there is none; add [[listeners]]"])
+
+
+HOOKS = {
+    "good": "import mta_front\n\nclass Policy(mta_front.Hooks):\n    pass\n",
+    "unrelated": "class Policy:\n    pass\n",
+    "function": "def Policy():\n    pass\n",
+    "broken": "import nonexistent_module\n",
+    "syntax": "class Policy(:\n",
+    "talks": "print('noise')\nimport mta_front\nclass Policy(mta_front.Hooks):\n    pass\n",
+    "ends": "import os\nos._exit(3)\n",
+    "patched": (
+        "import socket, gevent.monkey, mta_front\n"
+        "assert gevent.monkey.is_module_patched('socket')\n"
+        "class Policy(mta_front.Hooks):\n    pass\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("good:Policy", None),
+        ("talks:Policy", None),
+        ("patched:Policy", None),
+        ("unrelated:Policy", "is no subclass of mta_front.Hooks"),
+        ("function:Policy", "is no subclass of mta_front.Hooks"),
+        ("good:Missing", "module good has no Missing"),
+        ("absent:Policy", "cannot be imported: ModuleNotFoundError: No module named 'absent'"),
+        (
+            "broken:Policy",
+            "cannot be imported: ModuleNotFoundError: No module named 'nonexistent_module' (…/broken.py:1)",
+        ),
+        ("syntax:Policy", "cannot be imported: SyntaxError: invalid syntax (syntax.py, line 1)"),
+        ("ends:Policy", "importing it ends the process (exit status 3)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_hooks_class_is_tried_before_anything_starts(
+    directory: Path, command: str, name: str, fault: str | None
+) -> None:
+    """As a worker would import it, from the working directory, in a process that ends with it."""
+    for module, text in HOOKS.items():
+        put(directory, text, f"{module}.py")
+    put(directory, GOOD + f"[hooks]\nclass = '{name}'\n")
+    if fault is None:
+        if command == "check":
+            result = run(directory, "check")
+            assert (result.code, result.lines) == (0, [])
+        return
+    result = run(directory, command)
+    assert result.code == os.EX_CONFIG
+    assert [line.replace(str(directory), "…") for line in result.lines] == [
+        f'mta-front.toml:8: hooks.class = "{name}": {fault}'
+    ]
+
+
+class TestConfig:
+    """`mta-front config`."""
+
+    def test_defaults_parse_and_are_the_defaults(self, directory: Path) -> None:
+        path = put(directory, run(directory, "config", "defaults").out)
+        assert load(path, {}, {}) == load(None, {}, {})
+
+    def test_defaults_of_the_repeatable_tables_hold_too(self, directory: Path) -> None:
+        """Uncommented, [[listeners]] and [[relay.routes]] are what an empty one is."""
+        text = re.sub(r"^#(?! )", "", run(directory, "config", "defaults").out, flags=re.MULTILINE)
+        full = load(put(directory, text.replace("next_hops = []", 'next_hops = ["h:25"]'), "full.toml"), {}, {})
+        short = load(put(directory, "[[listeners]]\n[[relay.routes]]\nnext_hops = ['h:25']\n", "short.toml"), {}, {})
+        assert full == short
+
+    def test_documented_defaults_are_these(self, directory: Path) -> None:
+        """Fails when a setting was changed: `mta-front config defaults >docs/settings.toml` writes them anew."""
+        assert (ROOT / "docs" / "settings.toml").read_text("utf-8") == run(directory, "config", "defaults").out
+
+    def test_every_key_is_explained(self, directory: Path) -> None:
+        for line in run(directory, "config", "defaults").out.splitlines():
+            assert not line or line.startswith(("#[", "[")) or "# " in line, line
+
+    def test_schema(self, directory: Path) -> None:
+        schema = json.loads(run(directory, "config", "schema").out)
+        assert schema["properties"]["listeners"]["type"] == "array"
+        listener = schema["$defs"]["Listener"]["properties"]
+        assert listener["unix_mode"]["default"] == "0660"
+        assert listener["bare_newline"]["enum"] == ["normalize", "reject", "accept"]
+        for section in schema["$defs"].values():
+            for name, key in section["properties"].items():
+                assert key["description"], name
+                assert "default" in key or "$ref" in key, name
+
+    def test_show_says_what_is_in_effect_and_where_it_was_set(self, directory: Path) -> None:
+        put(directory, GOOD + "[store]\nurl = 'redis://u:hunter2@h:1/0'\n")
+        result = run(directory, "config", "show", MTA_FRONT_SERVER__WORKERS="3")
+        assert result.code == 0
+        lines = [" ".join(line.split()) for line in result.out.splitlines()]
+        assert "workers = 3 # MTA_FRONT_SERVER__WORKERS" in lines
+        assert 'relay_domains = ["example.net"] # mta-front.toml:4' in lines
+        assert 'url = "redis://h:1/0" # mta-front.toml:8' in lines
+        assert 'password = "<redacted>"' in lines
+        assert "backlog = 2048" in lines
+        assert "hunter2" not in result.out
+
+    def test_show_is_a_settings_file(self, directory: Path) -> None:
+        put(directory, GOOD)
+        shown = put(directory, run(directory, "config", "show").out, "shown.toml")
+        assert load(shown, {}, {}) == load(directory / "mta-front.toml", {}, {})
