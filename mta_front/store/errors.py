@@ -1,7 +1,8 @@
 """What can go wrong between us and the store: one class for each thing a caller may have to do differently.
 
-A hand-over has three outcomes: stored, refused, unknown. `executed` of an error tells the last two apart. False: certainly
-nothing happened. None: nobody knows; it may have happened, or yet happen, or have happened without being durable.
+A hand-over has three outcomes: stored, refused, unknown. `executed` of an error tells the last two apart. False:
+certainly nothing happened. None: nobody knows; it may have happened, or happen yet, or have happened without being
+durable.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import ClassVar
 
 
 class StoreError(Exception):
-    """The store did not do what it was asked. `reason`: short plain text for logs, without bodies, addresses, secrets."""
+    """The store did not do what it was asked. `reason`: short plain text for logs, without addresses or secrets."""
 
     executed: ClassVar[bool | None] = False
 

@@ -1,67 +1,264 @@
-"""The relay's side of one shard: take messages under a lease, settle or defer them, take over from dead relays."""
+"""The relay's side of one shard: take messages under a lease, settle or defer them, take over from dead relays.
+
+A message in hand is pending for its consumer in the group `relay` and has a lease. Whoever takes it over, by `due` or
+`reclaim`, sets its delivery count to the store's time in µs: that is the fence, which every later script checks, so an
+older claim can change nothing. docs/queue.md goes through what happens at each point where something can die.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from mta_front.observe.events import NOBODY, Events
-from mta_front.store.client import StoreOptions
+from mta_front.store import scripts
+from mta_front.store.claim import Claim, final_outcomes, shortened
+from mta_front.store.client import Call, Greeting, Link, StoreOptions
 from mta_front.store.entry import Entry, Outcome
+from mta_front.store.errors import StoreBodyGone, StoreDown, StoreError, StoreRefused, StoreUnknown
+from mta_front.store.keys import GROUP, ShardKeys
+from mta_front.store.layout import layout_greetings
+from mta_front.store.wire import Command, ReplyError
+
+__all__ = ["Claim", "Queue", "QueueLinks"]
+
+READ_SEGMENTS = 4  # of a body per trip to the store
+GONE_AFTER_LEASES = 10  # a consumer that was silent for so long, and holds nothing, is forgotten
 
 
-@dataclass(slots=True, kw_only=True)
-class Claim:
-    """A message in hand, under a lease. Who holds an older claim of the same entry can change nothing (the fence)."""
+class QueueLinks:
+    """Connections that the queues of a relay share: one for scripts, one for bodies."""
 
-    entry_id: str  # of the stream entry
-    id: str  # the message's, as in "queued as ID"
-    fence: int
-    envelope: Entry
-    body: bytes | None  # None: read it with Queue.body
-    attempts: int = 0  # deferrals so far
-    settled: dict[str, str] = field(default_factory=dict)  # recipient -> "delivered" or "failed"
-    history: list[dict[str, Any]] = field(default_factory=list)
-    first_at: float = 0.0  # unix seconds of the first attempt; 0 = none yet
-    expires_at: float = 0.0  # time.monotonic() up to which the lease surely holds
-    kept: bool = False  # a msg:ID hash exists
+    def __init__(self, options: StoreOptions, events: Events = NOBODY) -> None:
+        keys = [ShardKeys(options.prefix, shard) for shard in range(options.shards)]
+        greetings = [*layout_greetings(keys, writes=False), *_group_greetings(keys)]
+        self.relay = Link(options, "relay", events, scripts=scripts.FOR_RELAY, greetings=greetings)
+        self.bodies = Link(options, "relay-bodies", events)
+
+    def start(self) -> None:
+        """Connect in the background; returns at once."""
+        self.relay.start()
+        self.bodies.start()
+
+    def close(self) -> None:
+        """Close the connections; calls that wait fail."""
+        self.relay.close()
+        self.bodies.close()
 
 
 class Queue:
-    """One shard of the queue, as one relay sees it."""
+    """One shard of the queue, as one relay sees it. Every method may raise `StoreError`."""
 
     def __init__(
-        self, options: StoreOptions, shard: int, consumer: str, lease_s: float = 60.0, events: Events = NOBODY
+        self,
+        options: StoreOptions,
+        shard: int,
+        consumer: str,
+        lease_s: float = 60.0,
+        events: Events = NOBODY,
+        *,
+        links: QueueLinks | None = None,
     ) -> None:
-        raise NotImplementedError
+        """`consumer`: unique among all living relays. `links`: shared with the queues of other shards."""
+        self.keys = ShardKeys(options.prefix, shard)
+        self.consumer = consumer
+        self.lease_s = lease_s
+        self._lease_ms = int(lease_s * 1000)
+        self._timeout_s = options.timeout_ms / 1000
+        self._own_links = links is None
+        self._links = links or QueueLinks(options, events)
+        self._relay = self._links.relay
+        self._arrivals = Link(options, "arrivals", events)
+        self._unleased: list[Any] = []  # read, and the answer to their lease was lost
+        self._recovering = False  # the answer to a read was lost
+        self._cursor = b"-"
+        self._consumers_looked_at = 0.0
 
     def start(self) -> None:
-        """Connect in the background and make the group `relay` at 0; returns at once."""
+        """Connect in the background; each new connection makes the group `relay` at 0 where it is missing."""
+        if self._own_links:
+            self._links.start()
+        self._arrivals.start()
+
+    def close(self) -> None:
+        """Close the connections; calls that wait fail. Nothing is given back: the leases expire."""
+        self._arrivals.close()
+        if self._own_links:
+            self._links.close()
+
+    @property
+    def answered(self) -> bool:
+        """Whether the store has answered once since the start."""
+        return self._relay.answered
+
+    # -- taking in hand -------------------------------------------------------------------------------------------
 
     def take(self, count: int, block_ms: int) -> list[Claim]:
         """Up to `count` new messages; waits up to `block_ms` for the first. [] when there is none."""
-        raise NotImplementedError
+        if self._recovering:
+            expires_at = time.monotonic() + self.lease_s
+            found = self._ask(scripts.recover(self.keys, self.consumer, self._lease_ms, count))
+            self._recovering = False
+            if found:
+                return self._read_claimed(found, 1, expires_at)
+        entries, self._unleased = self._unleased, []
+        if not entries:
+            entries = self._read_new(count, block_ms)
+        if not entries:
+            return []
+        expires_at = time.monotonic() + self.lease_s
+        try:
+            held = set(
+                self._relay.call(scripts.lease(self.keys, self.consumer, self._lease_ms, [one[0] for one in entries]))
+            )
+        except StoreError:
+            self._unleased = entries  # pending for us: asked for again, or reclaimed once they are idle for a lease
+            raise
+        claims = []
+        for entry_id, flat in entries:
+            if entry_id in held:
+                claim = self._read_entry(entry_id, 1, flat, expires_at)
+                if claim is not None:
+                    claims.append(claim)
+        return claims
+
+    def _read_new(self, count: int, block_ms: int) -> list[Any]:
+        words: list[Any] = ["XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count]
+        if block_ms > 0:  # 0 would wait for ever
+            words += ["BLOCK", block_ms]
+        call = Call([*words, "STREAMS", self.keys.queue, ">"])
+        call.deadline = time.monotonic() + block_ms / 1000 + self._timeout_s
+        try:
+            found = self._arrivals.call(call)
+        except StoreUnknown:
+            self._recovering = True
+            raise
+        except StoreRefused as error:
+            if not error.reason.startswith("NOGROUP"):
+                raise
+            self._make_group()  # the store was emptied
+            return []
+        return list(found[0][1]) if found else []
 
     def due(self, count: int) -> list[Claim]:
         """Up to `count` deferred messages whose time has come."""
-        raise NotImplementedError
+        expires_at = time.monotonic() + self.lease_s
+        found = self._ask(scripts.due(self.keys, self.consumer, self._lease_ms, count))
+        return self._read_claimed(found[1:], int(found[0]), expires_at) if found else []
 
     def reclaim(self, count: int) -> list[Claim]:
-        """Up to `count` messages whose holder is gone; nothing until the store has answered for a whole lease."""
-        raise NotImplementedError
+        """Up to `count` messages whose holder is gone; nothing until the store has answered for a whole lease.
+
+        So an outage makes nobody look dead: their holders had as long as a lease to renew them since it ended.
+        """
+        if not self._relay.up_since or time.monotonic() - self._relay.up_since < self.lease_s:
+            return []
+        self._forget_consumers()
+        expires_at = time.monotonic() + self.lease_s
+        found = self._ask(scripts.reclaim(self.keys, self.consumer, self._lease_ms, count, self._cursor))
+        if not found:
+            return []
+        self._cursor = found[1]
+        return self._read_claimed(found[2:], int(found[0]), expires_at)
+
+    def _read_claimed(self, entry_ids: list[bytes], fence: int, expires_at: float) -> list[Claim]:
+        """Entries that are ours already. What fails here stays under its lease and is reclaimed when that expires."""
+        claims = []
+        for entry_id, found in zip(
+            entry_ids, self._ask_all([["XRANGE", self.keys.queue, e, e] for e in entry_ids]), strict=True
+        ):
+            if found:
+                claim = self._read_entry(entry_id, fence, found[0][1], expires_at)
+                if claim is not None:
+                    claims.append(claim)
+        known = self._ask_all([["HGETALL", self.keys.message(claim.id)] for claim in claims])
+        return [claim for claim, flat in zip(claims, known, strict=True) if self._read_known(claim, flat)]
+
+    def _read_entry(self, entry_id: bytes, fence: int, flat: list[bytes] | None, expires_at: float) -> Claim | None:
+        """A claim; None when the entry cannot be read, and is put with the dead letters."""
+        fields = dict(zip((flat or [])[::2], (flat or [])[1::2], strict=True))
+        try:
+            envelope = Entry.from_json(fields[b"envelope"])
+            if not envelope.segments and b"body" not in fields:
+                raise ValueError("the entry has no body")
+        except (KeyError, ValueError) as error:
+            reason = f"unreadable entry: {error if isinstance(error, ValueError) else 'it has no envelope'}"
+            self._bury_unread(entry_id.decode(), fence, reason)
+            return None
+        return Claim(
+            entry_id=entry_id.decode(),
+            id=envelope.id,
+            fence=fence,
+            envelope=envelope,
+            body=None if envelope.segments else fields[b"body"],
+            expires_at=expires_at,
+        )
+
+    def _read_known(self, claim: Claim, flat: list[bytes]) -> bool:
+        """Fill in what msg:ID holds; False when it cannot be read, and the message was put with the dead letters."""
+        if not flat:
+            return True
+        fields = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        try:
+            claim.known_from(fields)
+        except (ValueError, TypeError) as error:
+            # Who has it already is not known any more: to deliver it again could double it.
+            self._bury_unread(claim.entry_id, claim.fence, f"unreadable state: {error}", self.keys.message(claim.id))
+            return False
+        return True
+
+    def _bury_unread(self, entry_id: str, fence: int, reason: str, *freed: str) -> None:
+        letter = {"reason": reason, "died_at": round(time.time(), 3)}
+        with contextlib.suppress(StoreError):  # then once its lease has expired
+            self._relay.call(scripts.bury(self.keys, freed, entry_id, self.consumer, fence, letter))
+
+    # -- holding and letting go -----------------------------------------------------------------------------------
 
     def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Extend the leases (and `expires_at`); returns those that are no longer ours."""
-        raise NotImplementedError
+        if not claims:
+            return []
+        expires_at = time.monotonic() + self.lease_s
+        held = [(claim.entry_id, claim.fence) for claim in claims]
+        call = scripts.renew(self.keys, self.consumer, self._lease_ms, held)
+        lost = {entry.decode() for entry in self._ask(call, [claim.entry_id.encode() for claim in claims])}
+        for claim in claims:
+            if claim.entry_id not in lost:
+                claim.expires_at = expires_at
+        return [claim for claim in claims if claim.entry_id in lost]
 
     def body(self, claim: Claim) -> Iterator[bytes]:
         """The body, one segment (at most 64 KiB) at a time. `StoreBodyGone`: it is lost; settle the message as dead."""
-        raise NotImplementedError
+        if claim.body is not None:
+            yield claim.body
+            return
+        key = self.keys.body(claim.id)
+        size_bytes = 0
+        for start in range(0, claim.envelope.segments, READ_SEGMENTS):
+            wanted = min(READ_SEGMENTS, claim.envelope.segments - start)
+            segments = self._links.bodies.call(Call(["LRANGE", key, start, start + wanted - 1]))
+            if len(segments) != wanted:
+                raise StoreBodyGone(f"the body is gone from the store: segment {start + len(segments)} is missing")
+            for segment in segments:
+                size_bytes += len(segment)
+                yield segment
+        if size_bytes != claim.envelope.size_bytes:
+            raise StoreBodyGone(
+                f"the body in the store has {size_bytes} bytes, {claim.envelope.size_bytes} were written"
+            )
 
     def progress(self, claim: Claim, outcomes: Mapping[str, Outcome]) -> bool:
         """Record outcomes of some recipients while others still run. False: the claim is lost, nothing was done."""
-        raise NotImplementedError
+        settled = claim.settled | final_outcomes(outcomes)
+        known = {"entry": claim.entry_id, "settled": json.dumps(settled)}
+        if not self._tell(scripts.progress(self.keys, claim.id, claim.entry_id, self.consumer, claim.fence, known)):
+            return False
+        claim.settled = settled
+        claim.kept = True
+        return True
 
     def settle(
         self,
@@ -72,15 +269,90 @@ class Queue:
     ) -> bool:
         """Record the outcomes of an attempt and let go of the message, in one step.
 
-        `due_at` None: every recipient is settled, the message leaves the queue; if `dead` is not empty, it goes with its
-        body to the dead letters. Else it is deferred until `due_at` (unix seconds). False: the claim is lost, nothing
-        was done.
+        `due_at` None: every recipient is settled, the message leaves the queue. If any is in `dead`, now or in an
+        earlier call, the message goes with its body to the dead letters. Else it is deferred until `due_at` (unix
+        seconds). False: the claim is lost, nothing was done. After `StoreUnknown` it may be called again; then False
+        may also mean that it had been done.
         """
-        raise NotImplementedError
+        keys, consumer, entry_id, fence = self.keys, self.consumer, claim.entry_id, claim.fence
+        letters = [*claim.dead, *dead]
+        if due_at is None and not letters:
+            freed = [keys.body(claim.id)] if claim.envelope.segments else []
+            if claim.kept:
+                freed.append(keys.message(claim.id))
+            return self._tell(scripts.settle(keys, freed, entry_id, consumer, fence))
+        now = time.time()
+        settled = claim.settled | final_outcomes(outcomes)
+        attempt = {"at": round(now, 3), "outcomes": dict(outcomes)}
+        history = shortened([*claim.history, attempt])
+        if due_at is None:
+            letter = {
+                "reason": str(letters[0].get("reason") or letters[0].get("text") or "failed"),
+                "failed": json.dumps(letters),
+                "settled": json.dumps(settled),
+                "history": json.dumps(history),
+                "died_at": round(now, 3),
+            }
+            freed = [keys.message(claim.id)] if claim.kept else []
+            return self._tell(scripts.bury(keys, freed, entry_id, consumer, fence, letter))
+        known = {
+            "entry": entry_id,
+            "attempts": claim.attempts + 1,
+            "settled": json.dumps(settled),
+            "history": json.dumps(history),
+            "first_at": claim.first_at or round(now, 3),
+            "due_at": round(due_at, 3),
+        }
+        if letters:
+            known["dead"] = json.dumps(letters)
+        return self._tell(scripts.defer(keys, claim.id, entry_id, consumer, fence, int(due_at * 1000), known))
+
+    # -- the shard ------------------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, float]:
         """length, later, leased, dead, oldest_age_s."""
-        raise NotImplementedError
+        length, later, leased, dead, age_ms = self._ask(scripts.counts(self.keys))
+        return {"length": length, "later": later, "leased": leased, "dead": dead, "oldest_age_s": age_ms / 1000}
 
-    def close(self) -> None:
-        """Close the connections; calls that wait fail."""
+    def leave(self) -> None:
+        """Before `close`: this consumer is not coming back. It is forgotten at once if it holds nothing."""
+        with contextlib.suppress(StoreError):
+            self._relay.call(scripts.forget_consumers(self.keys, 2**53, self.consumer))
+
+    def _forget_consumers(self) -> None:
+        now = time.monotonic()
+        if now - self._consumers_looked_at >= self.lease_s:
+            self._consumers_looked_at = now
+            self._ask(scripts.forget_consumers(self.keys, self._lease_ms * GONE_AFTER_LEASES))
+
+    def _ask(self, call: Call, groupless: Sequence[Any] = ()) -> Any:
+        """Reply of a script; `groupless` when the group is missing: the store was emptied."""
+        try:
+            return self._relay.call(call)
+        except StoreRefused as error:
+            if "NOGROUP" not in error.reason:
+                raise
+            self._make_group()
+            return groupless
+
+    def _tell(self, call: Call) -> bool:
+        return bool(self._ask(call))
+
+    def _ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        calls = [Call(list(command)) for command in commands]
+        for call in calls:
+            self._relay.post(call)
+        return [self._relay.wait(call) for call in calls]
+
+    def _make_group(self) -> None:
+        self._relay.call(Call(["XGROUP", "CREATE", self.keys.queue, GROUP, "0", "MKSTREAM"]))
+
+
+def _group_greetings(shards: Sequence[ShardKeys]) -> list[Greeting]:
+    return [(("XGROUP", "CREATE", keys.queue, GROUP, "0", "MKSTREAM"), _group_made) for keys in shards]
+
+
+def _group_made(reply: Any) -> None:
+    """At 0, never `$`: what came before the first relay must be delivered too. OOM: it is made when it is missed."""
+    if isinstance(reply, ReplyError) and reply.code not in ("BUSYGROUP", "OOM"):
+        raise StoreDown(f"cannot make the group {GROUP}: {reply.text}")

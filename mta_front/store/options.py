@@ -1,0 +1,43 @@
+"""What the settings say about the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mta_front.config import Settings
+
+
+@dataclass(slots=True, kw_only=True)
+class StoreOptions:
+    """How to reach the store and what it must promise. See the `[store]` section of the settings."""
+
+    url: str
+    username: str = ""
+    password: str = ""
+    prefix: str = "mta"
+    durability: str = "fsync"  # "fsync" or "memory"
+    durability_unchecked: bool = False
+    allow_unbounded_store: bool = False
+    shards: int = 1
+    inline_max_bytes: int = 65536
+    timeout_ms: int = 5000
+    check_interval_s: float = 30.0  # how old the answer to "are you still durable?" may be
+
+    @classmethod
+    def of(cls, settings: Settings, store_url: str) -> StoreOptions:
+        """The options in `settings.store`, with the URL that the master resolved."""
+        store = settings.store
+        return cls(
+            url=store_url,
+            username=store.username,
+            password=store.password.get_secret_value(),
+            prefix=store.prefix,
+            durability=store.durability,
+            durability_unchecked=store.durability_unchecked,
+            allow_unbounded_store=store.allow_unbounded_store,
+            shards=store.shards,
+            inline_max_bytes=store.inline_max_bytes,
+            timeout_ms=store.timeout_ms,
+        )

@@ -1,0 +1,163 @@
+"""The Lua scripts as typed calls. Each file in lua/ begins with the keys it touches, its arguments and its replies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mta_front.store.batch import Call
+from mta_front.store.keys import ShardKeys
+
+TOO_LATE, BODY_GONE = -1, -2  # replies of hand_over and open_body; nothing was changed
+
+_ENVELOPE_BYTES = 600  # about: what a hand-over sends beside the body
+
+
+class Script:
+    """One Lua file; called by its SHA1, loaded when a connection begins and when the store forgot it."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def command(self, keys: Sequence[str], *args: Any) -> list[Any]:
+        """The words of the call."""
+        return ["EVALSHA", self.sha, len(keys), *keys, *args]
+
+
+_HAND_OVER = Script("hand_over")
+_OPEN_BODY = Script("open_body")
+_LEASE = Script("lease")
+_RECOVER = Script("recover")
+_DUE = Script("due")
+_RECLAIM = Script("reclaim")
+_RENEW = Script("renew")
+_PROGRESS = Script("progress")
+_DEFER = Script("defer")
+_SETTLE = Script("settle")
+_BURY = Script("bury")
+_COUNTS = Script("counts")
+_FORGET_CONSUMERS = Script("forget_consumers")
+
+FOR_COMMITS = [_HAND_OVER.text]
+FOR_BODIES = [_OPEN_BODY.text]
+FOR_RELAY = [
+    script.text
+    for script in (
+        _LEASE,
+        _RECOVER,
+        _DUE,
+        _RECLAIM,
+        _RENEW,
+        _PROGRESS,
+        _DEFER,
+        _SETTLE,
+        _BURY,
+        _COUNTS,
+        _FORGET_CONSUMERS,
+    )
+]
+
+
+# -- the front --------------------------------------------------------------------------------------------------------
+
+
+def hand_over(keys: ShardKeys, message_id: str, envelope: bytes, body: bytes) -> Call:
+    """Reply: the stream entry's id, or TOO_LATE."""
+    return Call(
+        ["EVALSHA", _HAND_OVER.sha, 1, keys.queue, 0, message_id, envelope, body],
+        late=4,
+        size_bytes=len(body) + _ENVELOPE_BYTES,
+    )
+
+
+def hand_over_large(keys: ShardKeys, message_id: str, envelope: bytes, segments: int, last_bytes: int) -> Call:
+    """Reply: the stream entry's id, TOO_LATE, or BODY_GONE."""
+    return Call(
+        _HAND_OVER.command([keys.queue, keys.body(message_id)], 0, message_id, envelope, segments, last_bytes),
+        late=5,
+        size_bytes=_ENVELOPE_BYTES,
+    )
+
+
+def open_body(key: str, expiry_ms: int, segments: Sequence[bytes], then: Callable[[Call], None]) -> Call:
+    """Reply: how many segments the list has, or TOO_LATE."""
+    size_bytes = sum(map(len, segments))
+    return Call(_OPEN_BODY.command([key], 0, expiry_ms, *segments), late=4, size_bytes=size_bytes, then=then)
+
+
+# -- the relay --------------------------------------------------------------------------------------------------------
+
+
+def lease(keys: ShardKeys, consumer: str, lease_ms: int, entries: Sequence[bytes]) -> Call:
+    """Reply: the entries that are ours."""
+    return Call(_LEASE.command([keys.queue, keys.lease], 0, consumer, lease_ms, *entries), late=5)
+
+
+def recover(keys: ShardKeys, consumer: str, lease_ms: int, count: int) -> Call:
+    """Reply: the entries that were read and never leased, now leased."""
+    return Call(_RECOVER.command([keys.queue, keys.lease], 0, consumer, lease_ms, count), late=5)
+
+
+def due(keys: ShardKeys, consumer: str, lease_ms: int, count: int) -> Call:
+    """Reply: the fence, then the entries; or nothing."""
+    return Call(_DUE.command([keys.queue, keys.later, keys.lease], 0, consumer, lease_ms, count), late=6)
+
+
+def reclaim(keys: ShardKeys, consumer: str, lease_ms: int, count: int, cursor: bytes) -> Call:
+    """Reply: the fence, the next cursor, then the entries; or nothing."""
+    return Call(_RECLAIM.command([keys.queue, keys.lease], 0, consumer, lease_ms, count, cursor), late=5)
+
+
+def renew(keys: ShardKeys, consumer: str, lease_ms: int, held: Sequence[tuple[str, int]]) -> Call:
+    """`held`: entries and fences. Reply: the entries that are no longer ours."""
+    words = [word for pair in held for word in pair]
+    return Call(_RENEW.command([keys.queue, keys.lease], consumer, lease_ms, *words))
+
+
+def progress(
+    keys: ShardKeys, message_id: str, entry_id: str, consumer: str, fence: int, known: Mapping[str, Any]
+) -> Call:
+    """Reply: 1, or 0 when the claim is lost."""
+    return Call(
+        _PROGRESS.command([keys.queue, keys.message(message_id)], entry_id, consumer, fence, *_flat(known)),
+    )
+
+
+def defer(
+    keys: ShardKeys, message_id: str, entry_id: str, consumer: str, fence: int, due_ms: int, known: Mapping[str, Any]
+) -> Call:
+    """Reply: 1, or 0 when the claim is lost."""
+    named = [keys.queue, keys.later, keys.lease, keys.message(message_id)]
+    return Call(_DEFER.command(named, entry_id, consumer, fence, due_ms, *_flat(known)))
+
+
+def settle(keys: ShardKeys, freed: Sequence[str], entry_id: str, consumer: str, fence: int) -> Call:
+    """`freed`: the message's own keys. Reply: 1, or 0 when the claim is lost."""
+    return Call(_SETTLE.command([keys.queue, keys.lease, *freed], entry_id, consumer, fence))
+
+
+def bury(
+    keys: ShardKeys, freed: Sequence[str], entry_id: str, consumer: str, fence: int, letter: Mapping[str, Any]
+) -> Call:
+    """`freed`: the message's hash, if there is one. Reply: 1, or 0 when the claim is lost."""
+    named = [keys.queue, keys.lease, keys.dead, *freed]
+    return Call(_BURY.command(named, entry_id, consumer, fence, *_flat(letter)))
+
+
+def counts(keys: ShardKeys) -> Call:
+    """Reply: length, later, leased, dead, age of the oldest in ms."""
+    return Call(_COUNTS.command([keys.queue, keys.later, keys.lease, keys.dead]))
+
+
+def forget_consumers(keys: ShardKeys, silence_ms: int, *leaving: str) -> Call:
+    """Reply: how many were removed."""
+    return Call(_FORGET_CONSUMERS.command([keys.queue], silence_ms, *leaving))
+
+
+def _flat(fields: Mapping[str, Any]) -> list[Any]:
+    return [word for pair in fields.items() for word in pair]

@@ -1,0 +1,185 @@
+"""One connection to the store: bytes out, replies in, every wait with a deadline, nothing ever sent twice.
+
+redis-py knows URLs, AUTH, SELECT and TLS, so it opens the connection; its `Connection` classes are given gevent's
+sockets, which makes them work in any process, patched or not (`rediss://` alone needs a patched one, for gevent's SSL
+contexts). All that follows is ours, over hiredis: redis-py's `read_response` closes the connection when one reply of a
+pipeline is LOADING or an AUTH error (it raises them as its ConnectionError), and then nobody knows the fate of all
+others. What chatters or retries by itself is off: RESP2 (no HELLO), no CLIENT SETINFO, no maintenance notifications,
+no health checks, `Retry(NoBackoff, 0)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent
+import hiredis
+from gevent import socket
+from redis.backoff import NoBackoff
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from mta_front.store.errors import StoreDown
+
+Command = tuple[Any, ...] | list[Any]
+
+_NOT_YET = object()
+_READ_BYTES = 65536
+
+
+class ReplyError(Exception):
+    """An error reply: `code` is its first word (OOM, NOSCRIPT, ERR …), `text` the whole."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = text.partition(" ")[0]
+
+
+class Lost(Exception):
+    """The connection is no more: what was sent and has no reply may have been executed, or may yet be."""
+
+    def __init__(self, reason: str, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.timed_out = timed_out
+
+
+class _Tcp(Connection):
+    def _connect(self) -> Any:
+        stream = socket.create_connection((self.host, self.port), timeout=self.socket_connect_timeout)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in self.socket_keepalive_options.items():
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
+        stream.settimeout(self.socket_timeout)
+        return stream
+
+
+class _Tls(SSLConnection, _Tcp):
+    """`SSLConnection` wraps what `_Tcp` opens."""
+
+
+class _Unix(UnixDomainSocketConnection):
+    def _connect(self) -> Any:
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            stream.settimeout(self.socket_connect_timeout)
+            stream.connect(self.path)
+            stream.settimeout(self.socket_timeout)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+
+_CLASSES: dict[str, type[Connection | UnixDomainSocketConnection]] = {
+    "redis": _Tcp,
+    "rediss": _Tls,
+    "unix": _Unix,
+}
+
+
+class Address:
+    """Where the store is and how to log in there. `ValueError` when the URL cannot be used."""
+
+    __slots__ = ("_class", "_options", "where")
+
+    def __init__(self, url: str, username: str = "", password: str = "") -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in _CLASSES:
+            raise ValueError(f"store url: {parts.scheme or 'no scheme'}; allowed are redis://, rediss://, unix://")
+        options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+        options.pop("connection_class", None)
+        for name in options:
+            if name not in ("host", "port", "path", "db", "username", "password") and not name.startswith("ssl_"):
+                raise ValueError(f"store url: the option {name} cannot be set here")
+        if username:
+            options["username"] = username
+        if password:
+            options["password"] = password
+        self._class = _CLASSES[parts.scheme]
+        self._options = options
+        self.where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+    def connect(self, timeout_s: float) -> Wire:
+        """A connection that is logged in, within `timeout_s`. `StoreDown` says why not."""
+        connection = self._class(
+            **self._options,
+            protocol=2,
+            driver_info=None,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+        )
+        try:
+            with gevent.Timeout(timeout_s, TimeoutError("connecting took too long")):
+                connection.connect()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise StoreDown(str(error) or type(error).__name__) from None
+        return Wire(connection)
+
+
+class Wire:
+    """Commands out, replies in, in order."""
+
+    __slots__ = ("_buffer", "_connection", "_reader", "_stream")
+
+    def __init__(self, connection: Connection | UnixDomainSocketConnection) -> None:
+        self._connection = connection  # it closes the socket when it is collected
+        self._stream: Any = connection._get_socket()
+        self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_NOT_YET)
+        self._buffer = bytearray(_READ_BYTES)
+
+    def send(self, commands: Sequence[Command], deadline: float) -> None:
+        """Send all of them; `deadline` on `time.monotonic()`. `Lost`: some may have been sent."""
+        pack = hiredis.pack_command
+        data = b"".join([pack(tuple(command)) for command in commands])
+        try:
+            self._stream.settimeout(max(0.001, deadline - time.monotonic()))
+            self._stream.sendall(data)
+        except TimeoutError:
+            raise Lost("the store did not take what was sent in time", timed_out=True) from None
+        except OSError as error:
+            raise Lost(f"connection lost: {error.strerror or error}") from None
+
+    def read(self, deadline: float) -> Any:
+        """The next reply; an error reply is returned, as a `ReplyError`. `Lost`: none came by `deadline`, none will."""
+        reader = self._reader
+        reply = reader.gets()
+        while reply is _NOT_YET:
+            left_s = deadline - time.monotonic()
+            try:
+                if left_s <= 0:
+                    raise TimeoutError
+                self._stream.settimeout(left_s)
+                count = self._stream.recv_into(self._buffer)
+            except TimeoutError:
+                raise Lost("no answer in time", timed_out=True) from None
+            except OSError as error:
+                raise Lost(f"connection lost: {error.strerror or error}") from None
+            if not count:
+                raise Lost("the store closed the connection")
+            reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]  # any buffer does
+            try:
+                reply = reader.gets()
+            except hiredis.ProtocolError as error:
+                raise Lost(f"not a reply: {error}") from None
+        return reply
+
+    def ask(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Send, and read as many replies."""
+        self.send(commands, deadline)
+        return [self.read(deadline) for _ in commands]
+
+    def close(self) -> None:
+        """Close at once; what was sent may still be executed."""
+        with contextlib.suppress(OSError):
+            self._connection.disconnect()  # type: ignore[no-untyped-call]
