@@ -69,11 +69,13 @@ def serve(config: FileOption = None, workers: WorkersOption = None, no_relay: No
     path = _file(config)
     loaded = _settings(path, flags)
     _stop_if(_faults_of_use(loaded))
-    if path is None:
-        print(development_text(loaded.settings), flush=True)
     from mta_front.master.supervisor import run
 
-    raise typer.Exit(run(loaded.settings, with_relay=not no_relay))
+    def tell() -> None:
+        print(development_text(loaded.settings), flush=True)
+
+    on_ready = tell if path is None else None
+    raise typer.Exit(run(loaded.settings, with_relay=not no_relay, on_ready=on_ready))
 
 
 @app.command()
@@ -179,7 +181,6 @@ def _refuse(faults: list[str]) -> NoReturn:
 
 def main() -> NoReturn:
     """Entry point of `mta-front` and of `python -m mta_front.cli`."""
-    hookcheck.search_here()
     try:
         app(prog_name="mta-front")
     except SystemExit as end:

@@ -1,7 +1,7 @@
-"""Can the operator's hooks class be used? Asked in a child that lives for one import, never in the master (P1).
+"""Can the operator's hooks class be used? Asked in a child that does nothing else, never in the master (P1).
 
-The class is user code: importing it may start threads or connections, which must not be there when the master forks.
-`fault_of` starts this module as a program; the program imports as a worker does, gevent's patches first.
+The class is user code: loading it may start threads or connections, which must not be there when the master forks.
+`fault_of` starts this module as a program; the program loads the class as a worker does, gevent's patches first.
 """
 
 from __future__ import annotations
@@ -11,16 +11,8 @@ import os
 import subprocess
 import sys
 import traceback
-from pathlib import Path
 
-IMPORT_TIMEOUT_S = 60.0
-
-
-def search_here() -> None:
-    """Let modules of the working directory be imported, however Python was started, as gunicorn does."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+LOAD_TIMEOUT_S = 60.0
 
 
 def fault_of(name: str) -> str:
@@ -33,38 +25,33 @@ def fault_of(name: str) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=IMPORT_TIMEOUT_S,
+            timeout=LOAD_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"importing it takes longer than {IMPORT_TIMEOUT_S:.0f} s"
+        return f"loading it takes longer than {LOAD_TIMEOUT_S:.0f} s"
     said = child.stdout.decode(errors="replace").strip()
     if child.returncode and not said:
-        return f"importing it ends the process (exit status {child.returncode})"
+        return f"loading it ends the process (exit status {child.returncode})"
     return said
 
 
 def verdict(name: str) -> str:
-    """Import the class and say what is wrong with it. Runs in the child."""
-    from mta_front.hooks import Hooks
+    """Load the class as a worker does and say what is wrong with it. Runs in the child."""
+    from mta_front.hooks import load_hooks
 
-    module_name, _, class_name = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        load_hooks(name)
     except Exception as error:  # noqa: BLE001 (user code may raise anything)
-        return f"cannot be imported: {_told(error)}"
-    found = getattr(module, class_name, None)
-    if found is None:
-        return f"module {module_name} has no {class_name}"
-    if not isinstance(found, type) or not issubclass(found, Hooks):
-        return "is no subclass of mta_front.Hooks"
+        return f"cannot be used: {_told(error)}"
     return ""
 
 
 def _told(error: Exception) -> str:
-    """The error in one line, with the place in user code where it came from."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 2 else ""
+    """The error in one line, with the place in the user's code where it came from."""
+    ours = (os.path.dirname(__file__), os.path.dirname(importlib.__file__), "<frozen")  # noqa: PTH120
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said}{where}"
 
@@ -72,8 +59,7 @@ def _told(error: Exception) -> str:
 def main() -> int:
     """Print the verdict on the class named in the first argument; nothing if it is good."""
     answer = os.dup(1)
-    search_here()
-    os.dup2(2, 1)  # what user code prints while it is imported is no part of the answer
+    os.dup2(2, 1)  # what user code prints while it is loaded is no part of the answer
     from gevent import monkey
 
     monkey.patch_all()

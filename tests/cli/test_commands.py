@@ -122,6 +122,7 @@ HOOKS = {
     "broken": "import nonexistent_module\n",
     "syntax": "class Policy(:\n",
     "talks": "print('noise')\nimport mta_front\nclass Policy(mta_front.Hooks):\n    pass\n",
+    "raises": "import mta_front\nclass Policy(mta_front.Hooks):\n    def __init__(self):\n        raise OSError(5)\n",
     "ends": "import os\nos._exit(3)\n",
     "patched": (
         "import socket, gevent.monkey, mta_front\n"
@@ -137,23 +138,24 @@ HOOKS = {
         ("good:Policy", None),
         ("talks:Policy", None),
         ("patched:Policy", None),
-        ("unrelated:Policy", "is no subclass of mta_front.Hooks"),
-        ("function:Policy", "is no subclass of mta_front.Hooks"),
-        ("good:Missing", "module good has no Missing"),
-        ("absent:Policy", "cannot be imported: ModuleNotFoundError: No module named 'absent'"),
+        ("unrelated:Policy", "cannot be used: TypeError: unrelated:Policy is no subclass of mta_front.Hooks"),
+        ("function:Policy", "cannot be used: TypeError: function:Policy is no subclass of mta_front.Hooks"),
+        ("good:Missing", "cannot be used: AttributeError: module 'good' has no attribute 'Missing'"),
+        ("absent:Policy", "cannot be used: ModuleNotFoundError: No module named 'absent'"),
         (
             "broken:Policy",
-            "cannot be imported: ModuleNotFoundError: No module named 'nonexistent_module' (…/broken.py:1)",
+            "cannot be used: ModuleNotFoundError: No module named 'nonexistent_module' (…/broken.py:1)",
         ),
-        ("syntax:Policy", "cannot be imported: SyntaxError: invalid syntax (syntax.py, line 1)"),
-        ("ends:Policy", "importing it ends the process (exit status 3)"),
+        ("syntax:Policy", "cannot be used: SyntaxError: invalid syntax (syntax.py, line 1)"),
+        ("raises:Policy", "cannot be used: OSError: 5 (…/raises.py:4)"),
+        ("ends:Policy", "loading it ends the process (exit status 3)"),
     ],
 )
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_hooks_class_is_tried_before_anything_starts(
     directory: Path, command: str, name: str, fault: str | None
 ) -> None:
-    """As a worker would import it, from the working directory, in a process that ends with it."""
+    """As a worker would load it, from the working directory, in a process that ends with it."""
     for module, text in HOOKS.items():
         put(directory, text, f"{module}.py")
     put(directory, GOOD + f"[hooks]\nclass = '{name}'\n")
