@@ -9,25 +9,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-import idna
-
+from mta_front.domains import canonical_domain
 from mta_front.smtp.address import Address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def canonical_domain(domain: str) -> str:
-    """Lower case, no trailing dot, U-labels as A-labels (RFC 5890): equal domains become equal text.
-
-    What IDNA does not allow stays as it is: it can then match nothing but itself.
-    """
-    domain = domain.lower().removesuffix(".")
-    if domain.isascii():
-        return domain
-    try:
-        return idna.encode(domain, uts46=True).decode("ascii")
-    except idna.IDNAError:
-        return domain
 
 
 class DomainSet:

@@ -1,0 +1,1 @@
+"""What people see: events, metrics, logs, the admin port."""

@@ -1,0 +1,145 @@
+"""Our policy around the user's hooks: what `serve` runs for each listener.
+
+The order is fixed and no hook can change it (DECISIONS W1): the store must be there; relay control comes first, then
+the user's hook, which may refuse or rewrite; the spool comes last, after the user's `on_data` returned. `Front` wraps
+the user's class and is no base of it, so there is nothing to override.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import time
+
+from mta_front.hooks import Accept, Address, Hooks, Message, Session, refusing
+from mta_front.policy.relaycontrol import RelayControl
+from mta_front.policy.trace import MAX_RECEIVED, HopCount, received
+from mta_front.smtp import replies
+from mta_front.smtp.replies import Reply
+from mta_front.store.entry import Entry
+from mta_front.store.errors import StoreError, StoreFull
+from mta_front.store.spool import Spool, Upload
+
+
+class Front(Hooks):
+    """The hooks of one listener; `hooks` are the user's."""
+
+    def __init__(self, hooks: Hooks, spool: Spool, control: RelayControl, server_name: str) -> None:
+        self._hooks = hooks
+        self._spool = spool
+        self._control = control
+        self._server_name = server_name
+
+    def on_connect(self, session: Session) -> None:
+        """The user's."""
+        self._hooks.on_connect(session)
+
+    def on_mail_from(self, address: Address, session: Session) -> None:
+        """No message is begun that could not be kept: the client learns it before it sends anything."""
+        if self._spool.fault is not None:
+            raise refusing(replies.STORE_UNAVAILABLE)
+        self._hooks.on_mail_from(address, session)
+
+    def on_rcpt_to(self, address: Address, session: Session) -> Accept | None:
+        """Relay control; a recipient that it refuses is taken only when the user's hook says `Accept(relay=True)`."""
+        ours = self._control.allows(address, session.remote_address)
+        answer = self._hooks.on_rcpt_to(address, session)
+        if ours or (isinstance(answer, Accept) and answer.relay):
+            return answer
+        raise refusing(replies.RELAY_DENIED)
+
+    def on_data(self, message: Message, session: Session) -> Reply:
+        """Receive, let the user's hook judge, hand over; 250 only for what is durable."""
+        envelope = session.envelope
+        sender = envelope.mail_from.address if envelope.mail_from else ""
+        upload = self._spool.open(sender, [recipient.address for recipient in envelope.rcpt_to])
+        envelope.id = upload.id
+        try:
+            return self._take(message, session, upload)
+        except StoreFull:
+            return replies.STORE_FULL
+        except StoreError:
+            return replies.STORE_UNAVAILABLE
+        finally:
+            upload.abort()  # nothing, once it was committed
+
+    def _take(self, message: Message, session: Session, upload: Upload) -> Reply:
+        upload.write(received(session, upload.id, self._server_name))
+        spooled = SpooledMessage(message, upload)
+        answer = self._hooks.on_data(spooled, session)
+        for _ in spooled:  # what the hook did not read
+            pass
+        if message.refusal is not None:
+            return message.refusal
+        if spooled.hops >= MAX_RECEIVED:
+            return replies.LOOP
+        if isinstance(answer, Reply) and answer.code >= 400:
+            return answer
+        upload.commit(_entry(session, upload))
+        if isinstance(answer, Reply):
+            return answer
+        return Reply(250, "2.0.0", answer) if answer else replies.queued(upload.id)
+
+    def on_close(self, session: Session) -> None:
+        """The user's."""
+        self._hooks.on_close(session)
+
+
+class SpooledMessage:
+    """The message as the user's hook sees it: what it reads has gone to the store."""
+
+    __slots__ = ("_hops", "_message", "_upload")
+
+    def __init__(self, message: Message, upload: Upload) -> None:
+        self._message = message
+        self._upload = upload
+        self._hops = HopCount()
+
+    @property
+    def byte_length(self) -> int:
+        """Octets so far."""
+        return self._message.byte_length
+
+    @property
+    def size_exceeded(self) -> bool:
+        """More came than the limit."""
+        return self._message.size_exceeded
+
+    @property
+    def refusal(self) -> Reply | None:
+        """What the core decided."""
+        return self._message.refusal
+
+    @property
+    def hops(self) -> int:
+        """Received lines so far."""
+        return self._hops.hops
+
+    def __iter__(self) -> Iterator[bytes]:
+        write = self._upload.write
+        feed = self._hops.feed
+        for segment in self._message:
+            feed(segment)
+            write(segment)
+            yield segment
+
+    def read(self) -> bytes:
+        """All that is left, in one piece."""
+        return b"".join(self)
+
+
+def _entry(session: Session, upload: Upload) -> Entry:
+    envelope = session.envelope
+    return Entry(
+        id=upload.id,
+        received_at=time(),
+        listener=session.listener,
+        mail_from=envelope.mail_from.address if envelope.mail_from else "",
+        rcpt_to=[recipient.address for recipient in envelope.rcpt_to],
+        body_type=envelope.body_type,
+        smtp_utf8=envelope.smtp_utf8,
+        require_tls=envelope.require_tls,
+        client_address=session.remote_address,
+        client_name=session.client_hostname,
+        helo=session.host_name_appears_as,
+        user="" if session.user is None else str(getattr(session.user, "id", session.user)),
+    )
