@@ -1,0 +1,50 @@
+"""One attempt: a message and some of its recipients, given to a transport, which reports what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mta_front.smtp.transaction import Outcome
+from mta_front.store.entry import Entry
+
+Report = Callable[["Attempt", Sequence[Outcome] | None, str], None]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What a transport needs. It calls `report` exactly once: outcomes in the order of `recipients`, and the next hop.
+
+    `body()` yields the message's segments from the start; it may raise a StoreError. `may_finish()` is asked before the
+    point of no return (the final dot, the rename): when False, the message is no longer surely ours; the transport
+    stops, and reports None instead of outcomes (DECISIONS S7).
+    """
+
+    envelope: Entry
+    recipients: list[str]
+    body: Callable[[], Iterable[bytes]]
+    may_finish: Callable[[], bool]
+    report: Report
+    hops_tried: int = 0
+    again: bool = False
+    """It was on a connection that broke before anything was said about it; this happens once."""
+    offered_at: float = field(default_factory=time.monotonic)
+
+
+class Transport(Protocol):
+    """A way to deliver. All methods return at once."""
+
+    name: str
+    recipients_max: int
+    """How many recipients one attempt may have."""
+
+    def deliver(self, attempt: Attempt) -> None:
+        """Take an attempt; its `report` is called later, or now."""
+
+    def look(self, now: float) -> None:
+        """Called every second (`now`: monotonic): the place for deadlines that nothing else watches."""
+
+    def close(self) -> None:
+        """End what is idle; attempts in hand go on."""

@@ -1,0 +1,228 @@
+"""One next hop: its health, the attempts that wait for it, and how many connections carry them.
+
+A hop that cannot be reached is set aside: what waits for it goes elsewhere or is deferred at once, and so is what comes
+meanwhile, so that 20,000 messages do not each try a dead host. When its back-off is over, one attempt probes it. A hop
+that was never tried, or has come back, gets one connection first and more when that one has said hello.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import gevent
+from gevent.event import Event
+
+from mta_front.observe.events import Events
+from mta_front.relay.attempt import Attempt
+from mta_front.smtp.transaction import Outcome
+
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""How long a hop is set aside after the first, second, … failure in a row; the last repeats."""
+LOSSES_MAX = 3
+"""So many connections that break in a row, with no message answered between, set the hop aside too."""
+PATIENCE_S = 30.0
+"""A hop that answers no message for so long, while others wait for it, is set aside."""
+CROWDED_S = 5.0
+"""So long no further connection is tried after one was refused while others live: the hop has its own limit."""
+
+
+class Unreachable(Exception):
+    """No connection to the next hop. `code`: of the reply that refused it, 0 = none."""
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+class Carrier(Protocol):
+    """A connection that carries attempts, one after the other."""
+
+    def serve(self) -> None:
+        """Carry until there is nothing to do for a while or the connection ends."""
+
+    def close(self) -> None:
+        """Close the socket."""
+
+
+class Health:
+    """Whether a next hop may be used. The clock is an argument: seconds, monotonic."""
+
+    __slots__ = ("failures", "good_at", "last", "losses", "probing", "proven", "retry_at")
+
+    def __init__(self) -> None:
+        self.proven = False  # a connection said hello since the last failure
+        self.failures = 0  # in a row
+        self.losses = 0  # connections that broke, in a row
+        self.retry_at = 0.0
+        self.probing = False  # the attempt that tries it again is on its way
+        self.good_at = 0.0  # when it last answered a message
+        self.last = Outcome("deferred", 0, "")  # what to tell those who are turned away
+
+    def admits(self, now: float) -> bool:
+        """Whether an attempt may wait for it now. After the back-off: one may."""
+        if not self.failures or self.proven:
+            return True
+        if self.probing or now < self.retry_at:
+            return False
+        self.probing = True
+        return True
+
+    def reached(self) -> None:
+        """It said hello."""
+        self.proven = True
+        self.probing = False
+
+    def answered(self, now: float) -> None:
+        """It answered a message: nothing that went before counts."""
+        self.failures = self.losses = 0
+        self.good_at = now
+
+    def failed(self, now: float, outcome: Outcome) -> None:
+        """It cannot be used: set aside."""
+        self.retry_at = now + BACKOFF_S[min(self.failures, len(BACKOFF_S) - 1)]
+        self.failures += 1
+        self.losses = 0
+        self.proven = self.probing = False
+        self.last = outcome
+
+    def lost(self) -> bool:
+        """A connection broke in the middle; True if that was one too many."""
+        self.losses += 1
+        return self.losses >= LOSSES_MAX
+
+
+class Hop:
+    """`connect` makes a Carrier or raises Unreachable; `turned_away` gets each attempt that has to go elsewhere."""
+
+    def __init__(
+        self,
+        name: str,
+        max_connections: int,
+        connect: Callable[[Hop], Carrier],
+        turned_away: Callable[[Attempt, Outcome], None],
+        events: Events,
+    ) -> None:
+        self.name = name
+        self.health = Health()
+        self.closing = False
+        self._max_connections = max_connections
+        self._connect = connect
+        self._turned_away = turned_away
+        self._events = events
+        self._waiting: deque[Attempt] = deque()
+        self._idle: list[Event] = []
+        self._carriers = 0
+        self._connecting = 0
+        self._crowded_until = 0.0
+
+    # -- for the transport -----------------------------------------------------------------------------------------
+
+    def offer(self, attempt: Attempt, now: float) -> bool:
+        """Take the attempt, unless the hop is set aside."""
+        if not self.health.admits(now):
+            return False
+        attempt.offered_at = now
+        self._waiting.append(attempt)
+        self._staff(now)
+        return True
+
+    def look(self, now: float) -> None:
+        """Watch for a hop that takes connections and answers nothing."""
+        if self._waiting:
+            since = max(self._waiting[0].offered_at, self.health.good_at)
+            if now - since > PATIENCE_S and not self._connecting:
+                self.set_aside(Outcome("deferred", 0, f"{self.name} has not answered for {PATIENCE_S:.0f} s"))
+            else:
+                self._staff(now)
+
+    def close(self) -> None:
+        """Let idle connections say QUIT."""
+        self.closing = True
+        self._wake_all()
+
+    # -- for its carriers ------------------------------------------------------------------------------------------
+
+    def next(self) -> Attempt | None:
+        """The next attempt that waits, if there is one."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def wait(self, timeout_s: float) -> bool:
+        """Idle until there may be an attempt; False after `timeout_s`, or when the hop closes."""
+        if self.closing:
+            return False
+        woken = Event()
+        self._idle.append(woken)
+        woken.wait(timeout_s)
+        if woken.is_set():
+            return not self.closing
+        self._idle.remove(woken)
+        return False
+
+    def again(self, attempt: Attempt) -> None:
+        """Put back an attempt about which nothing was said: another connection will have it, once."""
+        attempt.again = True
+        if self.health.failures and not self.health.proven:
+            self._turned_away(attempt, self.health.last)
+        else:
+            self._waiting.appendleft(attempt)
+
+    def set_aside(self, outcome: Outcome) -> None:
+        """The hop cannot be used; what waits for it goes elsewhere."""
+        self.health.failed(time.monotonic(), outcome)
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for attempt in waiting:
+            self._turned_away(attempt, outcome)
+
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    def _staff(self, now: float) -> None:
+        """See to it that somebody carries what waits: wake the connection used last, or open one."""
+        if self._idle:
+            self._idle.pop().set()
+            return
+        wanted = len(self._waiting) if self.health.proven else 1
+        while self._carriers < self._max_connections and self._connecting < wanted and now >= self._crowded_until:
+            self._carriers += 1
+            self._connecting += 1
+            gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        carrier = None
+        try:
+            try:
+                carrier = self._connect(self)
+            except Unreachable as error:
+                self._carriers -= 1
+                self._connecting -= 1
+                self._refused(Outcome("deferred", error.code, error.reason))
+                return
+            self._connecting -= 1
+            self.health.reached()
+            self._staff(time.monotonic())
+            carrier.serve()
+        except Exception as error:  # noqa: BLE001 - a bug must cost one connection, not the relay
+            if carrier is None:
+                self._connecting -= 1
+            self._events.fault(error, "relay")
+        finally:
+            if carrier is not None:
+                carrier.close()
+        self._carriers -= 1
+        if self._waiting:
+            self._staff(time.monotonic())
+
+    def _refused(self, outcome: Outcome) -> None:
+        if self._carriers > self._connecting:
+            self._crowded_until = time.monotonic() + CROWDED_S
+        else:
+            self.set_aside(outcome)
+
+    def _wake_all(self) -> None:
+        idle, self._idle = self._idle, []
+        for woken in idle:
+            woken.set()

@@ -1,0 +1,82 @@
+"""A relay: a consumer for each shard of the queue, over the same transports and the same connections to the store."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import socket
+import time
+
+import gevent
+
+from mta_front.observe.events import Events
+from mta_front.relay.consumer import Consumer
+from mta_front.relay.routing import Routing
+from mta_front.relay.schedule import Schedule
+from mta_front.settings.model import Settings
+from mta_front.store.options import StoreOptions
+from mta_front.store.queue import Queue, QueueLinks
+
+LOOK_S = 1.0
+
+
+class Relay:
+    """All that a relay process does, without the process."""
+
+    def __init__(self, settings: Settings, store_url: str, events: Events) -> None:
+        options = StoreOptions.of(settings, store_url)
+        # Unlike that of any relay that ever lived: a new one must not take its predecessor's claims for its own.
+        consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        schedule = Schedule(settings.relay.schedule_s, settings.relay.expire_s)
+        limit = math.ceil(settings.relay.concurrency / options.shards)
+        self._links = QueueLinks(options, events)
+        self._routing = Routing(settings.relay.routes, settings.server.name or socket.getfqdn(), events)
+        self._queues = [
+            Queue(options, shard, consumer, settings.relay.lease_s, events, links=self._links)
+            for shard in range(options.shards)
+        ]
+        self._consumers = [
+            Consumer(queue, shard, self._routing, schedule, limit, events) for shard, queue in enumerate(self._queues)
+        ]
+
+    @property
+    def answered(self) -> bool:
+        """Whether the store has answered once since the start."""
+        return self._queues[0].answered
+
+    def __len__(self) -> int:
+        """Messages in hand."""
+        return sum(map(len, self._consumers))
+
+    def start(self) -> None:
+        """Begin to relay; returns at once, whether the store is there or not."""
+        self._links.start()
+        for queue, consumer in zip(self._queues, self._consumers, strict=True):
+            queue.start()
+            consumer.start()
+        gevent.spawn(self._look_forever)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Take no more, finish what is in hand, write what came of it. False: not all was done in `timeout_s`."""
+        deadline_at = time.monotonic() + timeout_s
+        waits = [gevent.spawn(consumer.drain, timeout_s) for consumer in self._consumers]
+        gevent.joinall(waits, timeout_s)
+        self._routing.close()
+        if len(self):
+            return False
+        for queue in self._queues:
+            if time.monotonic() < deadline_at:
+                queue.leave()
+        return True
+
+    def close(self) -> None:
+        """End at once. What is in hand stays under its lease, and is taken over when that has expired."""
+        for queue in self._queues:
+            queue.close()
+        self._links.close()
+
+    def _look_forever(self) -> None:
+        while True:
+            gevent.sleep(LOOK_S)
+            self._routing.look(time.monotonic())

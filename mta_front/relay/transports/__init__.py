@@ -1,0 +1,1 @@
+"""How messages leave: one module for each kind of next hop."""
