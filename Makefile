@@ -29,10 +29,9 @@ bench: .venv/.for-run programs ## measure the server's CPU time for one message
 
 fuzz: .venv/.for-fuzz ## feed random input to each fuzz target for SECONDS=60
 	@for target in tests/fuzz/fuzz_*.py; do \
-		name=$$(basename "$$target" .py); mkdir -p "tests/out/$$name"; \
-		echo "$$target: $(SECONDS) s"; \
-		PYTHONPATH=. $(BIN)/python "$$target" -max_total_time=$(SECONDS) -artifact_prefix="tests/out/$$name-" \
-			-print_final_stats=1 "tests/out/$$name" tests/fuzz/seeds || exit 1; \
+		echo "== $$target: $(SECONDS) s"; \
+		name=$${target#tests/fuzz/fuzz_}; \
+		$(BIN)/python -m tests.fuzz "$${name%.py}" -max_total_time=$(SECONDS) || exit 1; \
 	done
 
 constraints: ## pin the newest versions that fit pyproject.toml

@@ -1,0 +1,42 @@
+"""Run one fuzz target: `python -m tests.fuzz NAME [libFuzzer options]`. `make fuzz` runs them all.
+
+A target is a module `fuzz_NAME` here with `one_input(data)`, which raises when its invariant fails, and `SEEDS`.
+What was found interesting is kept in tests/out/fuzz/NAME for the next run; an input that fails lies beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from pathlib import Path
+
+import atheris
+
+OUT = Path("tests/out/fuzz")
+
+
+def main() -> None:
+    """Never returns: libFuzzer ends the process."""
+    name, *options = sys.argv[1:]
+    with atheris.instrument_imports(include=["mta_front"]):
+        target = importlib.import_module(f"tests.fuzz.fuzz_{name}")
+    corpus = OUT / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for seed in target.SEEDS:
+        for prefix in (bytes(3), b"\x15\x00\x02"):
+            content = prefix + seed
+            (corpus / hashlib.sha256(content).hexdigest()).write_bytes(content)
+    defaults = [
+        f"-artifact_prefix={OUT}/{name}-",
+        "-max_len=8192",
+        "-timeout=20",
+        "-verbosity=0",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup([sys.argv[0], *defaults, *options, str(corpus)], target.one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
