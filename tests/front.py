@@ -16,7 +16,7 @@ from tests.ports import free_port
 from tests.processes import Program, cmdline, parent, python, state
 from tests.wait import until
 
-ROWS = {"worker": "slots", "relay": "relays", "admin": "admin"}  # where /status has the processes of a kind
+KINDS = ("worker", "relay", "admin")
 STORE_PROGRAMS = ("valkey-server", "redis-server")
 
 
@@ -97,8 +97,9 @@ class Front(Program):
             return [self.pid] if self.running() else []
         if kind == "store":
             return [pid for pid in self.tree() if _is_store(pid)]
-        rows: list[dict[str, Any]] = self.status().get(ROWS[kind], [])
-        return [row["pid"] for row in rows if row["state"] == "ready" and state(row["pid"]) not in {"", "Z"}]
+        assert kind in KINDS
+        ready = [row for row in self.status().get("children", []) if row["kind"] == kind and row["state"] == "ready"]
+        return [row["pid"] for row in ready if state(row["pid"]) not in {"", "Z"}]
 
     # -- its store ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Programs that tests start: each in a session of its own, marked, logged to a file, ended by pid, and surely reaped.
 
-Every program gets an environment variable with a random value, which its descendants inherit. So after a test a scan of
-/proc finds each process that came from it, orphans and daemons included.
+Every program gets a session of its own and an environment variable with a random value; its descendants inherit both.
+So a scan of /proc finds each process that came from it, orphans too. (Redis and Valkey write their title
+over their environment, and are found by their session.)
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Program:
         self.mark = uuid.uuid4().hex
         self.env = clean_environment() | dict(env or {}) | {MARK: self.mark}
         self.popen: subprocess.Popen[bytes] | None = None
+        self.sessions = set[int]()
 
     def __enter__(self) -> Self:
         self.start()
@@ -67,6 +69,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.sessions.add(self.popen.pid)
         if self not in started:
             started.append(self)
         return self
@@ -95,7 +98,7 @@ class Program:
 
     def tree(self) -> list[int]:
         """The pids of all living processes that came from this program, itself included."""
-        return marked(self.mark)
+        return [pid for pid in all_pids() if state(pid) not in {"Z", "X", ""} and self._is_ours(pid)]
 
     def kill(self) -> None:
         """Kill -9 of everything that came from this program, until nothing is left; reaps the program."""
@@ -131,6 +134,9 @@ class Program:
         lines = self.log_text().splitlines()[-LOG_TAIL_LINES:]
         return f"--- the end of {self.log} ---\n" + "\n".join(lines)
 
+    def _is_ours(self, pid: int) -> bool:
+        return session(pid) in self.sessions or f"{MARK}={self.mark}".encode() in _read(pid, "environ").split(b"\0")
+
     def _close_stdin(self) -> None:
         if self.popen is not None and self.popen.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -157,14 +163,6 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
-def marked(mark: str) -> list[int]:
-    """Living processes whose environment carries the mark; zombies do not count."""
-    needle = f"{MARK}={mark}".encode()
-    return [
-        pid for pid in all_pids() if needle in _read(pid, "environ").split(b"\0") and state(pid) not in {"Z", "X", ""}
-    ]
-
-
 def all_pids() -> list[int]:
     """Every pid that /proc shows."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
@@ -180,6 +178,12 @@ def parent(pid: int) -> int:
     """The pid of its parent, 0 when there is no such process."""
     fields = _stat(pid)
     return int(fields[1]) if fields else 0
+
+
+def session(pid: int) -> int:
+    """The id of its session, 0 when there is no such process."""
+    fields = _stat(pid)
+    return int(fields[3]) if fields else 0
 
 
 def cmdline(pid: int) -> list[str]:
