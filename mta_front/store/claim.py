@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mta_front.store.entry import DELIVERED, FAILED, Entry, Outcome
 
-HISTORY_BYTES = 48 * 1024  # of JSON; beyond it the oldest attempts but the first are dropped
+HISTORY_BYTES = 48 * 1024  # of JSON
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,8 +23,7 @@ class Claim:
     body: bytes | None  # None: read it with Queue.body
     attempts: int = 0  # deferrals so far
     settled: dict[str, str] = field(default_factory=dict)  # recipient -> "delivered" or "failed"
-    history: list[dict[str, Any]] = field(default_factory=list)  # of attempts: {"at", "outcomes": {recipient: Outcome}}
-    dead: list[dict[str, Any]] = field(default_factory=list)  # what earlier attempts gave up, for the dead letter
+    history: list[dict[str, Any]] = field(default_factory=list)  # {"recipient": …} and its Outcome, oldest first
     first_at: float = 0.0  # unix seconds of the first attempt; 0 = none yet
     expires_at: float = 0.0  # time.monotonic() up to which the lease surely holds
     kept: bool = False  # msg:ID exists
@@ -36,10 +35,9 @@ class Claim:
         self.first_at = float(fields.get("first_at", 0))
         settled = json.loads(fields.get("settled", b"{}"))
         history = json.loads(fields.get("history", b"[]"))
-        dead = json.loads(fields.get("dead", b"[]"))
-        if not (isinstance(settled, dict) and isinstance(history, list) and isinstance(dead, list)):
-            raise ValueError("settled, history or dead is not what it should be")
-        self.settled, self.history, self.dead = settled, history, dead
+        if not (isinstance(settled, dict) and isinstance(history, list) and all("outcome" in one for one in history)):
+            raise ValueError("settled or history is not what it should be")
+        self.settled, self.history = settled, history
 
 
 def final_outcomes(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
@@ -51,9 +49,18 @@ def final_outcomes(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     }
 
 
-def shortened(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The history within its bound: the first attempt, and of the others the latest."""
-    sizes = [len(json.dumps(attempt)) for attempt in history]
-    while len(history) > 2 and sum(sizes) > HISTORY_BYTES:
-        del history[1], sizes[1]
-    return history
+def lengthened(history: Sequence[Mapping[str, Any]], outcomes: Mapping[str, Outcome]) -> str:
+    """The history with these outcomes, as JSON. Beyond its bound the oldest deferrals are dropped, last words never."""
+    lines = [json.dumps(one) for one in history]
+    lines += [json.dumps({"recipient": recipient, **outcome}) for recipient, outcome in outcomes.items()]
+    excess_bytes = sum(map(len, lines)) - HISTORY_BYTES
+    if excess_bytes > 0:
+        kinds = [one["outcome"] for one in (*history, *outcomes.values())]
+        kept = []
+        for line, kind in zip(lines, kinds, strict=True):
+            if excess_bytes > 0 and kind not in (DELIVERED, FAILED):
+                excess_bytes -= len(line)
+            else:
+                kept.append(line)
+        lines = kept
+    return f"[{','.join(lines)}]"

@@ -2,7 +2,8 @@
 
 One greenlet per link publishes: it takes a batch of what was gathered, sends it in one write, reads the replies and
 wakes the callers; meanwhile the next batch gathers (group commit). So an fsync, a system call and a wake-up of the
-store are shared by all who came during the one before.
+store are shared by all who came during the one before. With `together` a batch is one transaction: without it the store
+reads some 16 KiB at a time, and makes an fsync for each piece.
 
 Each call has an outcome of its own:
 
@@ -39,12 +40,15 @@ __all__ = ["Call", "Link", "StoreOptions"]
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 1.0
 STEADY_S = 1.0  # a connection that was lost before this is not reconnected at once
 CONNECT_S = 2.0
+IDLE_S, PROBE_S = 0.01, 1.0
 AGAIN_S = 0.02  # pause before a call that the store could not take yet is sent again
 CLOCK_DOUBT_S = 0.1  # a clock that took longer than this to read is read again soon
 WORTH_SENDING = 1 / 8  # with less than this of its time left a call is refused, not sent: better than not knowing
 
 _MOMENTARY = {"LOADING", "TRYAGAIN", "BUSY", "CLUSTERDOWN"}  # not executed; the store may take it in a moment
 _ELSEWHERE = {"READONLY", "MASTERDOWN", "UNBLOCKED"}  # not executed; this store is the master no more
+_PAUSING = _MOMENTARY | {"EXECABORT"}
+_NOT_EXECUTED = {"NOSCRIPT"} | _PAUSING | _ELSEWHERE
 
 Greeting = tuple[Command, Callable[[Any], None]]
 
@@ -61,11 +65,12 @@ class Link:
         scripts: Sequence[str] = (),
         greetings: Sequence[Greeting] = (),
         whole: bool = False,
+        together: bool = False,
         commits: bool = False,
     ) -> None:
         """`scripts`: Lua texts to load. `greetings`: commands for each new connection, each with the judge of its
         reply, who may raise `StoreError`. `whole`: the store must be fit to be trusted with mail, not only serve.
-        `commits`: a reply means durable.
+        `together`: batches are transactions. `commits`: a reply means durable.
         """
         self._options = options
         self._events = events
@@ -73,12 +78,14 @@ class Link:
         self._scripts: list[Command] = [("SCRIPT", "LOAD", text) for text in scripts]
         self._greetings = list(greetings)
         self._whole = whole
+        self._together = together
         self._commits = commits
         self._timeout_s = options.timeout_ms / 1000
         self._wire: Wire | None = None
         self._batches: deque[Batch] = deque()
         self._wake = Event()
-        self._check_due = False
+        self._check_at = 0.0  # when the next check is due, time.monotonic()
+        self._heard_at = 0.0  # when the store last answered
         self._waitaof = False
         self._clock_offset_us = 0
         self._greenlets: list[Any] = []
@@ -94,7 +101,7 @@ class Link:
     def start(self) -> None:
         """Connect in the background; calls wait for the first attempt."""
         self.fault = None
-        self._greenlets = [gevent.spawn(self._publish_forever), gevent.spawn(self._remind_of_checks)]
+        self._greenlets = [gevent.spawn(self._publish_forever), gevent.spawn(self._remind)]
 
     def close(self) -> None:
         """Close the connection; calls that wait fail."""
@@ -137,14 +144,14 @@ class Link:
 
     def distrust_clock(self) -> None:
         """The store said "late" to what was in time: its clock was set. Read it again before the next batch."""
-        self._check_due = True
+        self._check_at = 0.0
 
     # -- the publisher --------------------------------------------------------------------------------------------
 
-    def _remind_of_checks(self) -> None:
+    def _remind(self) -> None:
+        """Let an idle link see in time that its connection was closed, and that a check is due."""
         while True:
-            gevent.sleep(self._options.check_interval_s)
-            self._check_due = True
+            gevent.sleep(min(PROBE_S, self._options.check_interval_s))
             self._wake.set()
 
     def _publish_forever(self) -> None:
@@ -208,7 +215,8 @@ class Link:
             raise StoreDown(f"cannot read the store's clock: {clock.text}")
         # The store read its clock before `after`, so this offset is never too large: no deadline falls too late.
         self._clock_offset_us = int(clock[0]) * 1_000_000 + int(clock[1]) - int(after * 1_000_000)
-        self._check_due = after - before > CLOCK_DOUBT_S
+        self._check_at = 0.0 if after - before > CLOCK_DOUBT_S else after + self._options.check_interval_s
+        self._heard_at = after
 
     def _judge_scripts(self, replies: list[Any]) -> None:
         for reply in replies[: len(self._scripts)]:
@@ -221,7 +229,10 @@ class Link:
             self._wake.wait()
         wire = self._wire
         assert wire is not None
-        if self._check_due:  # first: a store that is found unfit is sent nothing, and nothing is acknowledged
+        now = time.monotonic()
+        if now - self._heard_at > IDLE_S:
+            wire.must_be_open()  # else all that is sent now would be lost, and unknown
+        if now >= self._check_at:  # a store that is found unfit is sent nothing, and nothing is acknowledged
             self._check(wire, self._patience())
         if self._batches:
             batch = self._batches.popleft()
@@ -235,25 +246,14 @@ class Link:
 
     def _publish(self, wire: Wire, batch: Batch) -> None:
         now = time.monotonic()
-        calls: list[Call] = []
-        deadlines: list[float] = []
-        worth_sending = now + self._timeout_s * WORTH_SENDING
-        for call in batch.calls:
-            if call.done:
-                continue
-            if call.deadline < worth_sending:
-                call.finish(StoreDown("its turn did not come in time"))
-                continue
-            if call.late:
-                call.args[call.late] = int(call.deadline * 1_000_000) + self._clock_offset_us
-            if not call.timed:
-                deadlines.append(call.deadline)
-            call.sent = True
-            calls.append(call)
+        calls = self._worth_sending(batch, now)
         if not calls:
             return
-        deadline = min(deadlines, default=now + self._timeout_s)
+        deadline = min((call.deadline for call in calls if not call.timed), default=now + self._timeout_s)
         commands: list[Command] = [call.args for call in calls]
+        framed = self._together and len(calls) > 1
+        if framed:
+            commands = [("MULTI",), *commands, ("EXEC",)]
         if self._waitaof:
             commands.append(("WAITAOF", "1", "0", max(1, int((deadline - now) * 1000))))
         replies: list[Any] = []
@@ -266,22 +266,42 @@ class Link:
         except Lost as error:
             loss = error
         self.busy_since = 0.0
-        again = self._settle(calls, replies, loss)
+        self._heard_at = time.monotonic()
+        shortfall = self._shortfall(replies, loss) if self._waitaof else ""
+        again = self._settle(calls, _unframed(replies, len(calls)) if framed else replies, loss, shortfall)
         if self._commits:
-            self._events.committed(sum(call.done and call.error is None for call in calls), time.monotonic() - now)
+            self._events.committed(sum(call.done and call.error is None for call in calls), self._heard_at - now)
         if loss is not None:
             raise loss
         if again:
             self._make_ready_again(wire, again)
 
-    def _settle(self, calls: list[Call], replies: list[Any], loss: Lost | None) -> set[str]:
+    def _worth_sending(self, batch: Batch, now: float) -> list[Call]:
+        """The calls of a batch that still have time; the others are refused. All of these are sent from here on."""
+        latest = now + self._timeout_s * WORTH_SENDING
+        calls = []
+        for call in batch.calls:
+            if call.done:
+                continue
+            if call.deadline < latest:
+                call.finish(StoreDown("its turn did not come in time"))
+                continue
+            if call.late:
+                call.args[call.late] = int(call.deadline * 1_000_000) + self._clock_offset_us
+            call.sent = True
+            calls.append(call)
+        return calls
+
+    def _shortfall(self, replies: list[Any], loss: Lost | None) -> str:
+        """Why what was executed may not be durable, by WAITAOF's reply; "" when it is."""
+        if loss is not None:
+            return loss.reason
+        if not isinstance(replies[-1], list) or replies[-1][0] < 1:
+            return "the store did not confirm its fsync"
+        return ""
+
+    def _settle(self, calls: list[Call], replies: list[Any], loss: Lost | None, shortfall: str) -> set[str]:
         """Give each call its outcome. Those that were not executed go to the front of the queue; the codes of why."""
-        shortfall = ""
-        if self._waitaof:
-            if loss is not None:
-                shortfall = loss.reason
-            elif not isinstance(replies[-1], list) or replies[-1][0] < 1:
-                shortfall = "the store did not confirm its fsync"
         again = Batch()
         codes: set[str] = set()
         for index, call in enumerate(calls):
@@ -292,7 +312,7 @@ class Link:
             if not isinstance(reply, ReplyError):
                 call.reply = reply
                 call.finish(StoreUnknown(shortfall) if shortfall else None)
-            elif reply.code == "NOSCRIPT" or reply.code in _MOMENTARY or reply.code in _ELSEWHERE:
+            elif reply.code in _NOT_EXECUTED:
                 codes.add(reply.code)
                 call.sent = False
                 again.add(call)
@@ -309,7 +329,7 @@ class Link:
             raise Lost(f"the store is the master no more: {min(codes & _ELSEWHERE)}")
         if "NOSCRIPT" in codes:
             self._judge_scripts(wire.ask(self._scripts, self._patience()))
-        if codes & _MOMENTARY:
+        if codes & _PAUSING:
             gevent.sleep(AGAIN_S)
 
     # -- states ---------------------------------------------------------------------------------------------------
@@ -333,6 +353,18 @@ class Link:
         if self._told != (up, reason):
             self._told = (up, reason)
             self._events.store_state(self.purpose, up, reason)
+
+
+def _unframed(replies: list[Any], count: int) -> list[Any]:
+    """The replies of a transaction's calls, as far as they came."""
+    began, queued, ended = replies[:1], replies[1 : count + 1], replies[count + 1 : count + 2]
+    if not ended:
+        return []
+    if isinstance(ended[0], list):
+        return ended[0]
+    if began and isinstance(began[0], ReplyError):  # no transaction, so each was executed by itself
+        return queued
+    return [reply if isinstance(reply, ReplyError) else ended[0] for reply in queued]  # EXECABORT: none was executed
 
 
 def _copy(error: StoreError) -> StoreError:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mta_front.observe.events import NOBODY, Events
 from mta_front.store import scripts
-from mta_front.store.claim import Claim, final_outcomes, shortened
+from mta_front.store.claim import Claim, final_outcomes, lengthened
 from mta_front.store.client import Call, Greeting, Link, StoreOptions
 from mta_front.store.entry import Entry, Outcome
 from mta_front.store.errors import StoreBodyGone, StoreDown, StoreError, StoreRefused, StoreUnknown
@@ -254,10 +254,10 @@ class Queue:
         """Record outcomes of some recipients while others still run. False: the claim is lost, nothing was done."""
         settled = claim.settled | final_outcomes(outcomes)
         known = {"entry": claim.entry_id, "settled": json.dumps(settled)}
+        claim.kept = True  # also if we never hear whether it was
         if not self._tell(scripts.progress(self.keys, claim.id, claim.entry_id, self.consumer, claim.fence, known)):
             return False
         claim.settled = settled
-        claim.kept = True
         return True
 
     def settle(
@@ -269,28 +269,26 @@ class Queue:
     ) -> bool:
         """Record the outcomes of an attempt and let go of the message, in one step.
 
-        `due_at` None: every recipient is settled, the message leaves the queue. If any is in `dead`, now or in an
-        earlier call, the message goes with its body to the dead letters. Else it is deferred until `due_at` (unix
-        seconds). False: the claim is lost, nothing was done. After `StoreUnknown` it may be called again; then False
-        may also mean that it had been done.
+        `due_at` None: every recipient is settled, the message leaves the queue. If there are any in `dead` (each with
+        its recipient and reason, also of earlier attempts), it goes with its body to the dead letters. Else it is
+        deferred until `due_at` (unix seconds). False: the claim is lost, nothing was done. After `StoreUnknown` it may
+        be called again; then False may also mean that it had been done.
         """
         keys, consumer, entry_id, fence = self.keys, self.consumer, claim.entry_id, claim.fence
-        letters = [*claim.dead, *dead]
-        if due_at is None and not letters:
+        if due_at is None and not dead:
             freed = [keys.body(claim.id)] if claim.envelope.segments else []
             if claim.kept:
                 freed.append(keys.message(claim.id))
             return self._tell(scripts.settle(keys, freed, entry_id, consumer, fence))
         now = time.time()
         settled = claim.settled | final_outcomes(outcomes)
-        attempt = {"at": round(now, 3), "outcomes": dict(outcomes)}
-        history = shortened([*claim.history, attempt])
+        history = lengthened(claim.history, outcomes)
         if due_at is None:
             letter = {
-                "reason": str(letters[0].get("reason") or letters[0].get("text") or "failed"),
-                "failed": json.dumps(letters),
+                "reason": str(dead[0].get("reason") or dead[0].get("text") or "failed"),
+                "failed": json.dumps(list(dead)),
                 "settled": json.dumps(settled),
-                "history": json.dumps(history),
+                "history": history,
                 "died_at": round(now, 3),
             }
             freed = [keys.message(claim.id)] if claim.kept else []
@@ -299,13 +297,17 @@ class Queue:
             "entry": entry_id,
             "attempts": claim.attempts + 1,
             "settled": json.dumps(settled),
-            "history": json.dumps(history),
+            "history": history,
             "first_at": claim.first_at or round(now, 3),
             "due_at": round(due_at, 3),
         }
-        if letters:
-            known["dead"] = json.dumps(letters)
         return self._tell(scripts.defer(keys, claim.id, entry_id, consumer, fence, int(due_at * 1000), known))
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Let go of messages that were not attempted, e.g. before we stop: they are due at once, for any relay."""
+        if claims:
+            held = [(claim.entry_id, claim.fence) for claim in claims]
+            self._ask(scripts.give_back(self.keys, self.consumer, held))
 
     # -- the shard ------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ _RECOVER = Script("recover")
 _DUE = Script("due")
 _RECLAIM = Script("reclaim")
 _RENEW = Script("renew")
+_GIVE_BACK = Script("give_back")
 _PROGRESS = Script("progress")
 _DEFER = Script("defer")
 _SETTLE = Script("settle")
@@ -53,6 +54,7 @@ FOR_RELAY = [
         _DUE,
         _RECLAIM,
         _RENEW,
+        _GIVE_BACK,
         _PROGRESS,
         _DEFER,
         _SETTLE,
@@ -117,6 +119,12 @@ def renew(keys: ShardKeys, consumer: str, lease_ms: int, held: Sequence[tuple[st
     """`held`: entries and fences. Reply: the entries that are no longer ours."""
     words = [word for pair in held for word in pair]
     return Call(_RENEW.command([keys.queue, keys.lease], consumer, lease_ms, *words))
+
+
+def give_back(keys: ShardKeys, consumer: str, held: Sequence[tuple[str, int]]) -> Call:
+    """`held`: entries and fences. Reply: how many were ours."""
+    words = [word for pair in held for word in pair]
+    return Call(_GIVE_BACK.command([keys.queue, keys.later, keys.lease], consumer, *words))
 
 
 def progress(

@@ -52,10 +52,21 @@ class Spool:
         self._uploads: dict[str, Upload] = {}  # those that hold bytes or a key
         greetings = layout_greetings(self.keys, writes=True)
         self._commits = [
-            Link(options, purpose, events, scripts=scripts.FOR_COMMITS, greetings=greetings, whole=True, commits=True)
+            Link(
+                options,
+                purpose,
+                events,
+                scripts=scripts.FOR_COMMITS,
+                greetings=greetings,
+                whole=True,
+                together=True,
+                commits=True,
+            )
             for purpose in ("commit-1", "commit-2")
         ]
-        self.bodies = Link(options, "bodies", events, scripts=scripts.FOR_BODIES, greetings=greetings, whole=True)
+        self.bodies = Link(
+            options, "bodies", events, scripts=scripts.FOR_BODIES, greetings=greetings, whole=True, together=True
+        )
         self._renewer: Any = None
 
     def start(self) -> None:

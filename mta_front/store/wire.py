@@ -11,6 +11,7 @@ no health checks, `Retry(NoBackoff, 0)`.
 from __future__ import annotations
 
 import contextlib
+import select
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import gevent
 import hiredis
 from gevent import socket
+from gevent.monkey import get_original
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
@@ -28,6 +30,7 @@ from mta_front.store.errors import StoreDown
 
 Command = tuple[Any, ...] | list[Any]
 
+_poll = get_original("select", "poll")  # gevent's own one waits for the loop, even with a time-out of 0
 _NOT_YET = object()
 _READ_BYTES = 65536
 
@@ -178,6 +181,13 @@ class Wire:
         """Send, and read as many replies."""
         self.send(commands, deadline)
         return [self.read(deadline) for _ in commands]
+
+    def must_be_open(self) -> None:
+        """`Lost` when the other side has closed. For a connection that was idle; costs a system call."""
+        poller = _poll()
+        poller.register(self._stream.fileno(), select.POLLRDHUP)  # POLLHUP and POLLERR come unasked
+        if poller.poll(0):
+            raise Lost("the store closed the connection")
 
     def close(self) -> None:
         """Close at once; what was sent may still be executed."""
