@@ -5,8 +5,8 @@
 Starts a front door of its own in a temporary directory, with the embedded store and without a relay, and sends it mail
 with Postfix's smtp-source: first to warm up, then N messages that count. The figure is user + system time of the whole
 process tree (master, workers, admin, store) over those N messages, divided by N, read from /proc; the store's part is
-shown apart. The clock of /proc ticks every 10 ms, so the error is well below 1 % from 5,000 messages on. Where there are
-two CPUs, all of the server has one and the load the other. Messages per second say as much about the disk as about us.
+shown apart. The clock of /proc ticks every 10 ms, so the error is below 1 % from 5,000 messages on. Where there are
+two CPUs, the server has one and the load the other. Messages per second tell as much of the disk as of the server.
 
 Results are also appended to bench/out/results.jsonl.
 """
