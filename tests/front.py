@@ -13,10 +13,11 @@ import redis
 
 from tests import settingsfile
 from tests.ports import free_port
-from tests.processes import Program, cmdline, parent, python, state
+from tests.processes import Program, alive, cmdline, parent, python
 from tests.wait import until
 
 KINDS = ("worker", "relay", "admin")
+FOR_EVER = -1  # what PTTL says of a key without expiry
 STORE_PROGRAMS = ("valkey-server", "redis-server")
 
 
@@ -47,22 +48,30 @@ class Front(Program):
         return Path(self.settings["server"]["data_dir"])
 
     def start(self) -> Self:
-        """Start it and wait until it is ready."""
+        """Start it and wait until it is ready, all its processes there."""
         super().start()
-        self.await_ready()
+        self.await_whole()
         return self
 
-    def await_ready(self, timeout_s: float = 20.0) -> None:
-        """Until /readyz says 200; fails at once with the log when the server has ended."""
+    def await_whole(self, timeout_s: float = 20.0) -> None:
+        """Until it is whole; fails at once with the log when the server has ended."""
 
-        def ready_or_ended() -> bool:
+        def whole_or_ended() -> bool:
             assert self.running(), f"the server ended with {self.wait(1.0)}\n{self.log_tail()}"
-            return self.ready()
+            return self.whole()
 
         try:
-            until(ready_or_ended, timeout_s, "the server is ready", every_s=0.02)
+            until(whole_or_ended, timeout_s, "the server is ready and all its processes are there", every_s=0.02)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log_tail()}") from None
+
+    def whole(self) -> bool:
+        """Whether /readyz says 200 and every place has a living process that is ready."""
+        status = self.status()
+        children = status.get("children", [])
+        store = status.get("store", {})
+        there = bool(children) and all(row["state"] == "ready" and alive(row["pid"]) for row in children)
+        return there and (not store["embedded"] or (store["up"] and alive(store["pid"]))) and self.ready()
 
     def ready(self) -> bool:
         """Whether /readyz says 200 now."""
@@ -99,7 +108,7 @@ class Front(Program):
             return [pid for pid in self.tree() if _is_store(pid)]
         assert kind in KINDS
         ready = [row for row in self.status().get("children", []) if row["kind"] == kind and row["state"] == "ready"]
-        return [row["pid"] for row in ready if state(row["pid"]) not in {"", "Z"}]
+        return [row["pid"] for row in ready if alive(row["pid"])]
 
     # -- its store ---------------------------------------------------------------------------------------------------
 
@@ -114,18 +123,18 @@ class Front(Program):
         return redis.Redis(unix_socket_path=str(self.store_socket()), socket_timeout=5.0)
 
     def queue(self) -> dict[str, int]:
-        """What lies in the queue, over all shards: entries, later, leases, bodies, messages (records), dead."""
+        """What lies in the queue, over all shards: see `queue_of`."""
         with self.store() as client:
             return queue_of(client, self.settings.get("store", {}).get("prefix", "mta"))
 
     def await_empty_queue(self, timeout_s: float = 30.0) -> None:
-        """Until nothing is left but structure and dead letters."""
+        """Until nothing is left but structure, dead letters, and bodies that expire."""
         seen: dict[str, int] = {}
 
         def empty() -> bool:
             with contextlib.suppress(redis.RedisError, AssertionError):
                 seen.update(self.queue())
-                return not any(count for kind, count in seen.items() if kind != "dead")
+                return not any(count for kind, count in seen.items() if kind not in {"dead", "unfinished"})
             return False
 
         try:
@@ -135,8 +144,12 @@ class Front(Program):
 
 
 def queue_of(client: redis.Redis, prefix: str) -> dict[str, int]:
-    """Counts by kind of key, read without the product's own code."""
-    counts = dict.fromkeys(("entries", "later", "leases", "bodies", "messages", "dead"), 0)
+    """Counts by kind of key, read without the product's own code.
+
+    entries, later, leases, messages (records), dead; bodies are those that stay, unfinished those that expire by
+    themselves: of a message that was never handed over.
+    """
+    counts = dict.fromkeys(("entries", "later", "leases", "bodies", "unfinished", "messages", "dead"), 0)
     for raw in client.scan_iter(match=f"{prefix}:*", count=1000):
         key = raw.decode()
         name = key.split("}:", 1)[-1]
@@ -145,7 +158,7 @@ def queue_of(client: redis.Redis, prefix: str) -> dict[str, int]:
         elif name in {"later", "lease"}:
             counts["later" if name == "later" else "leases"] += int(client.zcard(key))
         elif name.startswith("body:"):
-            counts["bodies"] += 1
+            counts["bodies" if client.pttl(key) == FOR_EVER else "unfinished"] += 1
         elif name.startswith("msg:"):
             counts["messages"] += 1
         elif name == "dead":

@@ -24,7 +24,7 @@ from tests.wait import until
 
 MARK = "MTA_TEST_ID"
 ROOT = Path(__file__).resolve().parent.parent
-LOG_TAIL_LINES = 60
+LOG_TAIL_LINES, LOG_LINE_CHARACTERS = 40, 400
 
 started: list[Program] = []
 """What the running test started, for `conftest.py`: to be ended after it, and whose logs its report shows."""
@@ -98,7 +98,7 @@ class Program:
 
     def tree(self) -> list[int]:
         """The pids of all living processes that came from this program, itself included."""
-        return [pid for pid in all_pids() if state(pid) not in {"Z", "X", ""} and self._is_ours(pid)]
+        return [pid for pid in all_pids() if alive(pid) and self._is_ours(pid)]
 
     def kill(self) -> None:
         """Kill -9 of everything that came from this program, until nothing is left; reaps the program."""
@@ -131,7 +131,7 @@ class Program:
 
     def log_tail(self) -> str:
         """The last lines that it wrote, for a failed test's report."""
-        lines = self.log_text().splitlines()[-LOG_TAIL_LINES:]
+        lines = [line[:LOG_LINE_CHARACTERS] for line in self.log_text().splitlines()[-LOG_TAIL_LINES:]]
         return f"--- the end of {self.log} ---\n" + "\n".join(lines)
 
     def _is_ours(self, pid: int) -> bool:
@@ -172,6 +172,11 @@ def state(pid: int) -> str:
     """R, S, D, T, Z …; "" when there is no such process."""
     fields = _stat(pid)
     return fields[0] if fields else ""
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and it is no zombie."""
+    return state(pid) not in {"Z", "X", ""}
 
 
 def parent(pid: int) -> int:

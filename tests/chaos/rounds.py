@@ -17,7 +17,7 @@ from tests.chaos.powercut import Cut, PowerCut
 from tests.chaos.verdict import Outage, Verdict, judge
 from tests.load import Load
 from tests.ports import free_port
-from tests.processes import kill
+from tests.processes import alive, kill
 from tests.settingsfile import OURS, smtp_route
 from tests.sink import Delivery, Sink, described
 from tests.wait import until
@@ -120,7 +120,7 @@ class Run:
             )
         self.sink.do("deliver")
         self.load.terminate(150.0)
-        self.front.await_empty_queue(60.0)
+        self.front.await_empty_queue(30.0)
         return Result(self._verdict(), self.outages, self.cuts, time.monotonic() - began_at)
 
     def end(self) -> None:
@@ -146,7 +146,9 @@ class Run:
             case "nexthop":
                 self.sink.kill()
             case _:
-                kill(self.random.choice(self._living(target)))
+                victim = self.random.choice(self._living(target))
+                kill(victim)
+                until(lambda: not alive(victim), 5.0, f"{target} {victim} is dead")
 
     def _recover(self, target: str) -> None:
         """Until everything works again; what nobody restarts, we do."""
@@ -159,7 +161,7 @@ class Run:
             self._start_front()
         elif target == "nexthop":
             self.sink.start()
-        until(self._whole, RECOVERY_S, f"all processes are back after {target} was killed\n{self.front.log_tail()}")
+        self.front.await_whole(RECOVERY_S)
 
     def _start_front(self) -> None:
         """With `durability = "memory"` the embedded store must be told that it need not sync: it always does."""
@@ -167,10 +169,6 @@ class Run:
         if self.plan.durability == "memory":
             with self.front.store() as client:
                 client.config_set("appendfsync", "no")
-
-    def _whole(self) -> bool:
-        counts = {kind: len(self.front.pids(kind)) for kind in ("worker", "relay", "store")}
-        return counts == {"worker": WORKERS, "relay": 1, "store": 1} and self.front.ready()
 
     def _living(self, kind: str) -> list[int]:
         return until(lambda: self.front.pids(kind), RECOVERY_S, f"a living {kind}")

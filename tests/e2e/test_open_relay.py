@@ -91,7 +91,7 @@ def test_table(hooks: str, serve: Callable[..., Front], sink: Sink) -> None:
 
 def test_hooks_that_pass_are_still_durable(serve: Callable[..., Front], sink: Sink) -> None:
     """on_data that neither reads nor returns: 250, and the message survives kill -9 of everything, whole."""
-    front = serve(smtp_route(sink.next_hop), hooks={"class": HOOKS["hooks that pass"]})
+    front = serve(smtp_route(sink.next_hop), hooks={"class": HOOKS["hooks that pass"]}, relay={"lease_s": 1.0})
     body = b"Subject: kept\r\nMessage-ID: <kept@client.example>\r\n\r\n" + b"a line\r\n" * 20_000
     sink.do("defer")
     with talk(front.address) as session:
