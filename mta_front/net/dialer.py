@@ -23,6 +23,8 @@ from mta_front.net.stream import RECEIVE_BYTES, Stream
 if TYPE_CHECKING:
     from mta_front.settings.values import Bind
 
+TIMED_OUT = "timed out"
+
 _recv = _socket.socket.recv
 _WRITE = 2  # libev's EV_WRITE
 
@@ -33,6 +35,11 @@ class WireError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was a deadline."""
+        return self.reason == TIMED_OUT
 
 
 def dial(address: Bind, timeout_s: float) -> Wire:
@@ -94,7 +101,7 @@ def _await_connection(sock: _socket.socket, timeout_s: float) -> None:
     hub: Any = get_hub()
     watcher = hub.loop.io(sock.fileno(), _WRITE)
     try:
-        with gevent.Timeout(max(timeout_s, 0.001), WireError("timed out")):
+        with gevent.Timeout(max(timeout_s, 0.001), WireError(TIMED_OUT)):
             hub.wait(watcher)
     finally:
         watcher.close()
@@ -128,11 +135,11 @@ class Wire(Stream):
                 except BlockingIOError:
                     continue
         except OSError as error:
-            raise WireError("timed out" if self._timed_out else words(error)) from None
+            raise WireError(TIMED_OUT if self._timed_out else words(error)) from None
         finally:
             self._deadline_at = 0.0
         if self._timed_out and not data:
-            raise WireError("timed out")
+            raise WireError(TIMED_OUT)
         return data
 
     def recv_now(self) -> bytes | None:
@@ -150,7 +157,7 @@ class Wire(Stream):
         try:
             super().send(data)
         except OSError as error:
-            raise WireError("timed out" if self._timed_out else words(error)) from None
+            raise WireError(TIMED_OUT if self._timed_out else words(error)) from None
         finally:
             self._deadline_at = 0.0
 
@@ -165,7 +172,7 @@ class Wire(Stream):
 
     def _watch(self, timeout_s: float) -> None:
         if self._closed or self._timed_out:
-            raise WireError("timed out" if self._timed_out else "closed")
+            raise WireError(TIMED_OUT if self._timed_out else "closed")
         now = time.monotonic()
         self._deadline_at = now + timeout_s
         if not self._armed_at or self._armed_at > self._deadline_at:
@@ -194,7 +201,7 @@ class Wire(Stream):
 def words(error: BaseException) -> str:
     """An error of the system as people know it: "Connection refused"."""
     if isinstance(error, TimeoutError):
-        return "timed out"
+        return TIMED_OUT
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

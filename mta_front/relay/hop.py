@@ -180,12 +180,15 @@ class Hop:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def _staff(self, now: float) -> None:
-        """See to it that somebody carries what waits: wake the connection used last, or open one."""
+    def _staff(self, now: float, taken: int = 0) -> None:
+        """See to it that somebody carries what waits: wake the connection used last, or open some.
+
+        `taken`: as good as taken of those who wait.
+        """
         if self._idle:
             self._idle.pop().set()
             return
-        wanted = len(self._waiting) if self.health.proven else 1
+        wanted = len(self._waiting) - taken if self.health.proven else 1
         while self._carriers < self._max_connections and self._connecting < wanted and now >= self._crowded_until:
             self._carriers += 1
             self._connecting += 1
@@ -203,7 +206,8 @@ class Hop:
                 return
             self._connecting -= 1
             self.health.reached()
-            self._staff(time.monotonic())
+            if len(self._waiting) > 1:
+                self._staff(time.monotonic(), taken=1)
             carrier.serve()
         except Exception as error:  # noqa: BLE001 - a bug must cost one connection, not the relay
             if carrier is None:

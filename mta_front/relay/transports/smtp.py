@@ -58,12 +58,12 @@ class SmtpTransport:
                 events,
             )
 
-        self._hops = [connector(address) for address in addresses]
+        self.hops = [connector(address) for address in addresses]
 
     def deliver(self, attempt: Attempt) -> None:
         """Give it to the first next hop that takes it, or defer it."""
         now = time.monotonic()
-        hops = self._hops
+        hops = self.hops
         while attempt.hops_tried < len(hops):
             hop = hops[attempt.hops_tried]
             attempt.hops_tried += 1
@@ -77,12 +77,12 @@ class SmtpTransport:
 
     def look(self, now: float) -> None:
         """Watch over the hops."""
-        for hop in self._hops:
+        for hop in self.hops:
             hop.look(now)
 
     def close(self) -> None:
         """Let idle connections end."""
-        for hop in self._hops:
+        for hop in self.hops:
             hop.close()
 
 
@@ -246,8 +246,9 @@ class SmtpCarrier:
         try:
             self._wire.send(data, self._timeout_s)
         except WireError as error:
-            # A next hop that refuses and closes breaks our sending first; what it said may still be there.
-            self._hear()
+            if not error.timed_out:
+                # A next hop that refuses and closes breaks our sending first; what it said may still be there.
+                self._hear()
             self._broken(error)
 
     def _hear(self) -> None:
@@ -257,7 +258,7 @@ class SmtpCarrier:
                 self._client.receive(data)
 
     def _broken(self, error: WireError) -> None:
-        self._timed_out = error.reason == "timed out"
+        self._timed_out = error.timed_out
         self._client.lost(f"connection with {self._hop.name}: {error.reason}")
 
     def _quit(self) -> None:
