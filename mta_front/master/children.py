@@ -162,7 +162,8 @@ class Children:
         self._lanes.give_back(child.lane)
         self.changed = True
         if child.ending:
-            self._log.info(f"{place.kind} ended", how=how, **self._names(place, child))
+            write = self._log.info if how == "exit 0" else self._log.warning
+            write(f"{place.kind} ended", how=how, **self._names(place, child))
             return True
         self._count_life(place, child, now)
         self._log.error(

@@ -63,6 +63,8 @@ class EmbeddedStore:
         self._due_at = 0.0
         self._started_at = 0.0
         self._connected = False
+        self._up_at = 0.0
+        """When it first answered in this life; 0.0 until then."""
         self._short_lives = 0
         self._kill_at = 0.0
         self.ending = False
@@ -132,14 +134,16 @@ class EmbeddedStore:
         if self.ending:
             self._log.info("embedded store stopped", pid=pid, how=how)
             return
-        self._short_lives = 1 if now - self._started_at >= self._pace.good_life_s else self._short_lives + 1
+        if self._up_at and now - self._up_at >= self._pace.good_life_s:
+            self._short_lives = 0
+        self._short_lives += 1
         if not self.was_up and self._short_lives >= self._pace.boot_attempts:
             raise CannotStart(
                 os.EX_UNAVAILABLE,
                 f"the embedded store cannot start: {how}; {self._log_file} ends with: {self._last_words()}",
             )
         self.restarts += 1
-        self._due_at = now + self._pace.delay_s(self._short_lives, was_ready=self.was_up)
+        self._due_at = now + self._pace.delay_s(self._short_lives, was_ready=bool(self._up_at))
         self._log.error("embedded store died", pid=pid, how=how, again_in_s=round(self._due_at - now, 3))
 
     def stop(self, now: float) -> None:
@@ -191,7 +195,7 @@ class EmbeddedStore:
             self._log.error("cannot fork the embedded store", error=error.strerror, again_in_s=self._pace.longest_s)
             return
         lock.write(f"pid {self.pid}\n")
-        self._started_at, self._connected = now, False
+        self._started_at, self._connected, self._up_at = now, False, 0.0
         self._probe_at = now + PROBE_S
         self._log.info("embedded store started", pid=self.pid, program=self._argv[0], socket=str(self._socket_path))
 
@@ -223,6 +227,8 @@ class EmbeddedStore:
         """The end of one probe. An error reply such as -LOADING means that it lives, not that it works."""
         self._forget_probe()
         self._probe_at = time.monotonic() + (WATCH_S if good else PROBE_S if not self.up else WATCH_S / 4)
+        if good:
+            self._up_at = self._up_at or time.monotonic()
         if good and not self.up:
             self._log.info("embedded store up", pid=self.pid, after_s=round(time.monotonic() - self._started_at, 3))
         elif not good and self.up:

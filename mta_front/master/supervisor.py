@@ -157,7 +157,7 @@ class Supervisor:
         """Run until everything has ended. Returns the exit code."""
         assert self._children
         wanted_at = time.monotonic()
-        while not (self._ending and self._ending.done):
+        while True:
             now = time.monotonic()
             if now - wanted_at > STANDSTILL_S:
                 self._log.warning("the master stood still", lost_s=round(now - wanted_at, 1))
@@ -166,6 +166,8 @@ class Supervisor:
                 self._turn(now)
             except CannotStart as failure:
                 self._halt(failure)
+            if self._ending and self._ending.done:
+                break
             now = time.monotonic()
             wanted_at = max(now, min(self._due_at(), now + TICK_S))
             for key, _ in self._selector.select(wanted_at - now):

@@ -38,9 +38,10 @@ StartResponse = Callable[[str, list[tuple[str, str]]], object]
 class Admin:
     """Answers from the last status of the master and the metric files."""
 
-    def __init__(self, metrics_dir: str) -> None:
+    def __init__(self, metrics_dir: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._status: dict[str, Any] = {}
-        self._heard_at = time.monotonic()
+        self._heard_at = clock()
         self._metrics_at = float("-inf")
         self._metrics = b""
         self._registry = CollectorRegistry()
@@ -61,7 +62,7 @@ class Admin:
     def hear(self, status: dict[str, Any]) -> None:
         """The master sent its status."""
         self._status = status
-        self._heard_at = time.monotonic()
+        self._heard_at = self._clock()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
@@ -93,7 +94,7 @@ class Admin:
         return found
 
     def _master_faults(self) -> list[str]:
-        silent_s = time.monotonic() - self._heard_at
+        silent_s = self._clock() - self._heard_at
         return [f"the master has been silent for {silent_s:.0f} s"] if silent_s > SILENCE_S else []
 
     def _livez(self, _client: str) -> tuple[str, str, bytes]:
@@ -105,7 +106,7 @@ class Admin:
         return _json("503 Service Unavailable" if faults else "200 OK", {"ready": not faults, "reasons": faults})
 
     def _metrics_page(self, _client: str) -> tuple[str, str, bytes]:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._metrics_at >= METRICS_CACHE_S:
             self._metrics = generate_latest(self._registry)
             self._metrics_at = now
