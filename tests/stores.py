@@ -52,6 +52,7 @@ class Store(Program):
         if len(str(self.socket)) > SOCKET_PATH_BYTES:
             self.socket = Path(tempfile.mkdtemp(prefix="mta-store-")) / "s"
         self.port = port
+        self.password = settings.get("requirepass", "")
         wanted = {
             "appendonly": "yes",
             "appendfsync": "always",
@@ -98,7 +99,13 @@ class Store(Program):
 
     def client(self) -> redis.Redis:
         """A blocking client for the test itself; close it, or use it in a `with`."""
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5.0, driver_info=None)
+        return redis.Redis(
+            unix_socket_path=str(self.socket),
+            password=self.password or None,
+            socket_timeout=5.0,
+            protocol=2,
+            driver_info=None,
+        )
 
     def ask(self, *command: Any) -> Any:
         """One command on a connection of its own, the plain reply."""

@@ -54,12 +54,13 @@ class Call:
 class Batch:
     """What was gathered while the batch before was under way. Its callers wait at one gate."""
 
-    __slots__ = ("calls", "gate", "size_bytes")
+    __slots__ = ("alone", "calls", "gate", "size_bytes")
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.size_bytes = 0
         self.gate = Event()
+        self.alone = False  # sent again: no transaction, so that nobody's refusal is everybody's
 
     def has_room(self, call: Call) -> bool:
         """Whether the call may travel with these. The first one always may."""

@@ -38,7 +38,7 @@ from mta_front.store.wire import Address, Command, Lost, ReplyError, Wire
 __all__ = ["Call", "Link", "StoreOptions"]
 
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 1.0
-STEADY_S = 1.0  # a connection that was lost before this is not reconnected at once
+STEADY_S = 1.0  # connections that are lost again and again before this are not reconnected at once
 CONNECT_S = 2.0
 IDLE_S, PROBE_S = 0.01, 1.0
 AGAIN_S = 0.02  # pause before a call that the store could not take yet is sent again
@@ -47,8 +47,7 @@ WORTH_SENDING = 1 / 8  # with less than this of its time left a call is refused,
 
 _MOMENTARY = {"LOADING", "TRYAGAIN", "BUSY", "CLUSTERDOWN"}  # not executed; the store may take it in a moment
 _ELSEWHERE = {"READONLY", "MASTERDOWN", "UNBLOCKED"}  # not executed; this store is the master no more
-_PAUSING = _MOMENTARY | {"EXECABORT"}
-_NOT_EXECUTED = {"NOSCRIPT"} | _PAUSING | _ELSEWHERE
+_NOT_EXECUTED = {"NOSCRIPT", "EXECABORT"} | _MOMENTARY | _ELSEWHERE
 
 Greeting = tuple[Command, Callable[[Any], None]]
 
@@ -156,6 +155,7 @@ class Link:
 
     def _publish_forever(self) -> None:
         pause_s = BACKOFF_FIRST_S
+        quick_losses = 0
         while True:
             try:
                 self._connect()
@@ -163,10 +163,10 @@ class Link:
                 while True:
                     self._publish_next()
             except Lost as loss:
-                short_lived = time.monotonic() - self.up_since < STEADY_S
+                quick_losses = quick_losses + 1 if time.monotonic() - self.up_since < STEADY_S else 0
                 self._drop()
                 self._tell(False, loss.reason)
-                if loss.timed_out or short_lived:  # frozen: it would not answer a new connection either
+                if loss.timed_out or quick_losses > 1:  # frozen: it would not answer a new connection either
                     self._fail_all(StoreDown(loss.reason))
             except StoreError as error:  # there is no connecting, or it must not be used
                 self._drop()
@@ -251,7 +251,7 @@ class Link:
             return
         deadline = min((call.deadline for call in calls if not call.timed), default=now + self._timeout_s)
         commands: list[Command] = [call.args for call in calls]
-        framed = self._together and len(calls) > 1
+        framed = self._together and len(calls) > 1 and not batch.alone
         if framed:
             commands = [("MULTI",), *commands, ("EXEC",)]
         if self._waitaof:
@@ -303,6 +303,7 @@ class Link:
     def _settle(self, calls: list[Call], replies: list[Any], loss: Lost | None, shortfall: str) -> set[str]:
         """Give each call its outcome. Those that were not executed go to the front of the queue; the codes of why."""
         again = Batch()
+        again.alone = True
         codes: set[str] = set()
         for index, call in enumerate(calls):
             if index >= len(replies):
@@ -329,7 +330,7 @@ class Link:
             raise Lost(f"the store is the master no more: {min(codes & _ELSEWHERE)}")
         if "NOSCRIPT" in codes:
             self._judge_scripts(wire.ask(self._scripts, self._patience()))
-        if codes & _PAUSING:
+        if codes & _MOMENTARY:
             gevent.sleep(AGAIN_S)
 
     # -- states ---------------------------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ def _unframed(replies: list[Any], count: int) -> list[Any]:
         return ended[0]
     if began and isinstance(began[0], ReplyError):  # no transaction, so each was executed by itself
         return queued
-    return [reply if isinstance(reply, ReplyError) else ended[0] for reply in queued]  # EXECABORT: none was executed
+    return [ended[0]] * count  # EXECABORT: one was refused, and none was executed; each is sent again by itself
 
 
 def _copy(error: StoreError) -> StoreError:

@@ -69,7 +69,10 @@ class Entry:
     @classmethod
     def from_json(cls, raw: bytes) -> Entry:
         """Read an envelope; `ValueError` says what is wrong with it."""
-        found = json.loads(raw)  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        try:
+            found = json.loads(raw.decode())  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        except RecursionError:
+            raise ValueError("the envelope is nested too deeply") from None
         if not isinstance(found, dict):
             raise ValueError("the envelope is not a JSON object")
         values: dict[str, Any] = {}
