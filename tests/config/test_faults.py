@@ -265,6 +265,12 @@ def test_faults_of_the_environment_name_the_variable(variable: str, text: str, f
     assert line.startswith(fault)
 
 
+def test_fault_of_a_list_that_was_replaced_names_what_replaced_it(file: Path) -> None:
+    environ = {"MTA_FRONT_LISTENERS": '[{name = "X Y"}]'}
+    [line] = faults(file, "[[listeners]]\nname = 'a'\n", environ)
+    assert line.startswith('MTA_FRONT_LISTENERS: listeners[0].name = "X Y": must be')
+
+
 def test_faults_of_flags_name_the_option() -> None:
     assert faults(None, server__workers=-1) == [
         "--workers: server.workers = -1: must be a whole number from 0 to 512",
