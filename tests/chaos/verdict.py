@@ -168,8 +168,10 @@ def _reason(copies: list[Delivery], tries: list[Attempt], outages: Sequence[Outa
 
 
 def _outage(outages: Sequence[Outage], begin: float, end: float, targets: set[str] | None) -> Outage | None:
-    """The first outage that touches this span."""
-    for outage in outages:
-        if (targets is None or outage.target in targets) and outage.at <= end and outage.over_at >= begin:
-            return outage
-    return None
+    """An outage that touches this span; one in which more than the store was lost, where there is a choice."""
+    touching = [
+        outage
+        for outage in outages
+        if (targets is None or outage.target in targets) and outage.at <= end and outage.over_at >= begin
+    ]
+    return min(touching, key=lambda outage: outage.target == "store", default=None)
