@@ -50,7 +50,7 @@ def events() -> Iterator[Recorder]:
 
 @pytest.fixture
 def make_spool(events: Recorder) -> Iterator[Callable[..., Spool]]:
-    """`make_spool(store, timeout_ms=500)`: a started spool. `url=`: another way to the store; `up=False`: do not wait."""
+    """`make_spool(store, timeout_ms=500)`: a started spool. `url=`: another way there; `up=False`: do not wait."""
     made: list[Spool] = []
 
     def make(

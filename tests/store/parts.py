@@ -82,6 +82,13 @@ def a_body(size_bytes: int) -> bytes:
     return b"".join(lines)[:size_bytes]
 
 
+def repeat(work: Callable[..., object], *args: Any, times: int = 1000) -> None:
+    """Until it raises, letting greenlets run in between."""
+    for _ in range(times):
+        work(*args)
+        gevent.sleep(0.001)
+
+
 def taken(queue: Queue, count: int = 1) -> list[Claim]:
     """Exactly `count` new messages."""
     claims: list[Claim] = []

@@ -1,19 +1,19 @@
-"""S7 and docs/queue.md: at whatever point something dies, freezes or is cut off, the message is delivered and not stuck."""
+"""S7 and docs/queue.md: at whatever point something dies, freezes or is cut off, no message is lost, none is stuck."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
 import gevent
 import pytest
 
-from mta_front.store.client import Call
 from mta_front.store.errors import StoreError, StoreUnknown
 from mta_front.store.queue import Claim, Queue
 from mta_front.store.spool import Spool
 from tests.store.middle import Middle
-from tests.store.parts import DEFERRED, DELIVERED, a_body, claims_of, put, taken, until
+from tests.store.parts import DEFERRED, DELIVERED, a_body, claims_of, put, repeat, taken, until
 from tests.stores import Store
 
 EMPTY = {"mta:{0}:layout", "mta:{0}:queue"}
@@ -87,8 +87,7 @@ def test_a_claim_knows_until_when_it_surely_holds(store: Store, spool: Spool, ma
     put(spool)
     holder, queue = make_queue(store, "relay-1", lease_s=0.5), make_queue(store, "relay-2", lease_s=0.5)
     claim = taken(holder)[0]
-    claims: list[Claim] = []
-    until(lambda: claims.extend(queue.reclaim(10)) or claims)
+    reclaimed(queue)
     assert time.monotonic() >= claim.expires_at
 
 
@@ -111,6 +110,7 @@ def test_a_settlement_whose_answer_was_lost_may_be_repeated(
         with pytest.raises(StoreUnknown):
             queue.settle(again, DELIVERED, None)
         middle.cut_after = lambda piece: False
+        until(lambda: queue._relay.up_since)
         assert not queue.settle(again, DELIVERED, None), "no longer ours: it had been done"
     assert store.keys() == EMPTY
 
@@ -143,8 +143,7 @@ def test_messages_whose_lease_was_not_answered_are_asked_for_again(
         queue = make_queue(store, url=middle.url)
         middle.cut_before = lambda piece: b"EVALSHA" in piece
         with pytest.raises(StoreError):
-            while True:
-                queue.take(10, 100)
+            repeat(queue.take, 10, 100)
         middle.cut_before = lambda piece: False
         until(lambda: queue._relay.up_since)
         claims = taken(queue, 3)
@@ -166,18 +165,14 @@ def test_an_outage_longer_than_a_lease_makes_nobody_look_dead(
 
     def housekeep() -> None:
         while True:
-            try:
+            with contextlib.suppress(StoreError):
                 stolen.extend(other.reclaim(10))
-            except StoreError:
-                pass
             gevent.sleep(0.01)
 
     def renew() -> None:
         while True:
-            try:
+            with contextlib.suppress(StoreError):
                 lost.extend(holder.renew([claim]))
-            except StoreError:
-                pass
             gevent.sleep(0.2)
 
     greenlets = [gevent.spawn(housekeep), gevent.spawn(renew)]
@@ -196,13 +191,12 @@ def test_a_dead_relays_work_is_taken_over_one_lease_after_an_outage(
     dying, queue = make_queue(store, "relay-1", lease_s=0.5), make_queue(store, "relay-2", lease_s=0.5)
     taken(dying)
     dying.close()
+    killed = time.monotonic()
     store.kill_now()
     store.start()
-    until(lambda: queue._relay.up_since)
-    began = time.monotonic()
-    claims: list[Claim] = []
-    until(lambda: claims.extend(queue.reclaim(10)) or claims)
-    assert 0.4 < time.monotonic() - began < 1.0
+    until(lambda: queue._relay.up_since > killed)
+    reclaimed(queue)
+    assert time.monotonic() - queue._relay.up_since >= 0.5
 
 
 def test_a_frozen_store_does_not_take_over_late(store: Store, spool: Spool, make_queue: Callable[..., Queue]) -> None:
@@ -232,27 +226,32 @@ def test_a_store_restarted_from_its_file_has_everything(
     claims = taken(queue, 4)
     assert queue.settle(claims[0], DEFERRED, time.time())
     assert queue.settle(claims[1], DELIVERED, None)
-    before = store.ask("XINFO", "STREAM", QUEUE, "FULL"), store.ask("ZRANGE", "mta:{0}:lease", 0, -1, "WITHSCORES")
+    before = state_of(store)
     for rewritten in (False, True):
         if rewritten:
             store.ask("BGREWRITEAOF")
             until(lambda: b"aof_rewrite_in_progress:0" in store.ask("INFO", "persistence"))
+        killed = time.monotonic()
         store.kill_now()
         store.start()
-        after = store.ask("XINFO", "STREAM", QUEUE, "FULL"), store.ask("ZRANGE", "mta:{0}:lease", 0, -1, "WITHSCORES")
-        assert _without_radix_tree(before[0]) == _without_radix_tree(after[0])
-        assert before[1] == after[1]
-    until(lambda: queue._relay.up_since and queue._arrivals.up_since)
+        assert state_of(store) == before
+    until(lambda: min(queue._relay.up_since, queue._arrivals.up_since) > killed)
     assert queue.settle(claims[2], DELIVERED, None), "the fence survived"
-    remaining = [*claims_of(queue.due), *reclaimed(queue)]
-    for claim in remaining:
+    for claim in [*reclaimed(queue), *claims_of(queue.due)]:
         assert queue.settle(claim, DELIVERED, None)
     assert store.keys() == EMPTY
 
 
-def _without_radix_tree(full: list[object]) -> list[object]:
-    pairs = dict(zip(full[::2], full[1::2], strict=True))
-    return [pairs[name] for name in (b"length", b"last-generated-id", b"entries", b"groups")]
+def state_of(store: Store) -> list[object]:
+    """Entries, who holds them by which fence, leases, what is deferred."""
+    pending = store.ask("XPENDING", QUEUE, "relay", "-", "+", 1000)
+    return [
+        store.ask("XRANGE", QUEUE, "-", "+"),
+        [(entry, consumer, fence) for entry, consumer, _, fence in pending],
+        store.ask("ZRANGE", "mta:{0}:lease", 0, -1, "WITHSCORES"),
+        store.ask("ZRANGE", "mta:{0}:later", 0, -1, "WITHSCORES"),
+        sorted(store.keys()),
+    ]
 
 
 def test_an_entry_whose_consumer_was_deleted_by_hand_is_not_stranded(
@@ -274,18 +273,16 @@ def test_consumers_that_are_gone_are_forgotten_only_when_they_hold_nothing(
         return {flat[1].decode() for flat in store.ask("XINFO", "CONSUMERS", QUEUE, "relay")}
 
     put(spool)
+    queue = make_queue(store, lease_s=0.1)
     store.ask("XREADGROUP", "GROUP", "relay", "holds-one", "COUNT", 1, "STREAMS", QUEUE, ">")
     store.ask("XGROUP", "CREATECONSUMER", QUEUE, "relay", "holds-none")
-    queue = make_queue(store, lease_s=0.1)
     assert consumers() == {"holds-one", "holds-none"}
     queue.take(10, 10)
-    for _ in range(3):
-        queue._relay.call(Call(["PING"]))
     until(lambda: queue.take(10, 10) == [] and queue.reclaim(0) == [] and "holds-none" not in consumers())
-    assert consumers() == {"holds-one", "relay-1"}, "this one asks; that one holds a message"
+    assert "holds-one" in consumers(), "it holds a message"
     claim = reclaimed(queue)[0]
     assert queue.settle(claim, DELIVERED, None)
-    until(lambda: queue.take(10, 10) == [] and queue.reclaim(0) == [] and consumers() == {"relay-1"})
+    until(lambda: queue.take(10, 10) == [] and queue.reclaim(0) == [] and "holds-one" not in consumers())
     queue.leave()
     assert consumers() == set()
 

@@ -11,7 +11,7 @@ import pytest
 
 from mta_front.store import scripts
 from mta_front.store.client import Call
-from mta_front.store.errors import StoreDown, StoreError, StoreRefused, StoreUnknown
+from mta_front.store.errors import StoreError, StoreRefused, StoreUnknown
 from mta_front.store.queue import Queue
 from mta_front.store.spool import Spool
 from tests.store.middle import Middle

@@ -1,5 +1,5 @@
-"""S1: what durable means. A store that is not fit is sent nothing and acknowledges nothing, from the first connection on
-and within one check interval of a change.
+"""S1: what durable means. A store that is not fit is sent nothing and acknowledges nothing, from the first connection
+on and within one check interval of a change.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ UNFIT = [
 def refusal_of(spool: Spool) -> StoreError:
     """Why it cannot be used."""
     fault = until(lambda: spool.fault, message="the spool to be refused")
+    assert fault is not None
     with pytest.raises(type(fault)):
         put(spool)
     return fault
@@ -141,6 +142,7 @@ def test_a_master_that_is_demoted_is_noticed_by_the_check_too(store: Store, make
     spool = make_spool(store, check_interval_s=0.1)
     store.ask("REPLICAOF", "127.0.0.1", "1")
     fault = until(lambda: spool.fault)
+    assert fault is not None
     assert "slave" in fault.reason
 
 

@@ -4,6 +4,7 @@ session holds more than a little of its body.
 
 from __future__ import annotations
 
+import re
 import resource
 import tracemalloc
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from mta_front.store.queue import Queue
 from mta_front.store.spool import Spool
 from mta_front.store.upload import SEGMENT_BYTES, WINDOW_BYTES, Upload
 from tests.store.middle import Middle
-from tests.store.parts import RECIPIENT, SENDER, a_body, an_entry, put, taken, until
+from tests.store.parts import RECIPIENT, SENDER, a_body, an_entry, put, repeat, taken, until
 from tests.stores import Store
 
 INLINE = 65_536
@@ -33,7 +34,7 @@ def opened(spool: Spool, body: bytes = b"") -> Upload:
 
 def body_keys(store: Store) -> list[str]:
     """The bodies in the store."""
-    return sorted(key for key in store.keys() if ":body:" in key)
+    return sorted(filter(re.compile(":body:").search, store.keys()))
 
 
 def settled_keys(store: Store, spool: Spool) -> set[str]:
@@ -108,8 +109,7 @@ def test_a_front_that_dies_leaves_only_what_expires(store: Store, make_spool: Ca
 
             middle.cut_after = at_the_cut
             with pytest.raises(StoreError):
-                while True:
-                    put(spool, a_body(400_000))
+                repeat(put, spool, a_body(400_000))
             spool.close()
         queued = {fields[1] for _, fields in store.ask("XRANGE", "mta:{0}:queue", "-", "+")}
         for key in body_keys(store):
@@ -142,9 +142,7 @@ def test_a_body_that_is_gone_is_refused(store: Store, spool: Spool) -> None:
     until(lambda: body_keys(store))
     store.ask("DEL", upload.key)
     with pytest.raises(StoreBodyGone):
-        for _ in range(100):
-            upload.write(b"x" * SEGMENT_BYTES)
-            gevent.sleep(0.001)
+        repeat(upload.write, b"x" * SEGMENT_BYTES)
     assert settled_keys(store, spool) == {"mta:{0}:layout"}, "RPUSHX made no headless list"
 
 
@@ -164,7 +162,7 @@ def test_the_hand_over_refuses_a_body_that_is_not_what_was_written(
         store.ask(harm[0], upload.key, *harm[1:])
         return commit(*args)
 
-    upload._spool.hand_over = harmed  # type: ignore[method-assign]  # between the last answer and the hand-over
+    upload._spool.hand_over = harmed  # type: ignore[assignment,method-assign]  # between the last answer and the hand-over
     with pytest.raises(StoreBodyGone):
         upload.commit(an_entry(upload))
     assert settled_keys(store, spool) == {"mta:{0}:layout"}
@@ -231,9 +229,7 @@ def test_a_store_that_is_lost_in_the_middle_ends_the_upload(store: Store, spool:
     until(lambda: upload._unanswered_bytes == 0)
     store.kill_now()
     with pytest.raises(StoreDown):
-        for _ in range(100):
-            upload.write(b"x" * SEGMENT_BYTES)
-            gevent.sleep(0.001)
+        repeat(upload.write, b"x" * SEGMENT_BYTES)
     upload.abort()
     assert spool.held_bytes == 0
 
@@ -282,8 +278,7 @@ def test_a_frozen_store_holds_a_writer_no_longer_than_the_time_out(
     until(lambda: upload._unanswered_bytes == 0)
     store.stop()
     with gevent.Timeout(0.6), pytest.raises(StoreDown):
-        while True:
-            upload.write(b"x" * 50_000)
+        repeat(upload.write, b"x" * 50_000)
     assert spool.held_bytes == 0
     store.go_on()
     until(lambda: spool.fault is None)

@@ -2,7 +2,8 @@
 -- mta:{n}:queue  stream  group relay: an entry in hand is pending for its consumer
 --
 -- Removes consumers that were not heard of for long and hold nothing. In one step: XGROUP DELCONSUMER would take what a
--- consumer holds with it, and such an entry is delivered to nobody any more.
+-- consumer holds with it, and such an entry is delivered to nobody any more. (In Redis 7.0 one that asks in vain counts
+-- as silent; it is made anew when it gets something.)
 -- KEYS  queue
 -- ARGV  silence (ms), or consumer to remove at once
 -- Reply how many were removed.
