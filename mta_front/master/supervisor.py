@@ -247,7 +247,6 @@ class Supervisor:
         self._ending = Ending(
             self._children, self._store, self._slots.close, server.drain_timeout_s, server.drain_grace_s
         )
-        self._children.changed = True
         return self._ending
 
     def _escalate(self, name: str) -> None:

@@ -101,7 +101,8 @@ class LogEvents(Events):
         )
 
     def settled(self, summary: dict[str, Any]) -> None:
-        self._log.info("message relayed", **summary)
+        write = self._log.warning if summary.get("outcome") == "buried" else self._log.info
+        write("message settled", **summary)
 
 
 class _Writer:

@@ -125,7 +125,8 @@ class Metrics:
         )
         self.settled = Counter(
             "mta_front_relay_settled_total",
-            "Messages that a relay worker settled: they left the queue, or were deferred.",
+            "Messages that left the queue or were deferred, by outcome: delivered, deferred, buried.",
+            ["outcome"],
             registry=into,
         )
         self.queue = {
@@ -159,7 +160,7 @@ class MetricEvents(Events):
         self._attempt_duration = _Children(metrics.attempt_duration)
         self._queue = {key: _Children(gauge) for key, gauge in metrics.queue.items()}
         self._faults = metrics.faults
-        self._settled = metrics.settled
+        self._settled = _Children(metrics.settled)
         self._commit_batch = metrics.commit_batch
         self._commit_duration = metrics.commit_duration
 
@@ -200,7 +201,7 @@ class MetricEvents(Events):
         self._attempt_duration[(transport,)].observe(duration_s)
 
     def settled(self, summary: dict[str, Any]) -> None:
-        self._settled.inc()
+        self._settled[(str(summary.get("outcome", "")),)].inc()
 
     def queue_state(self, shard: int, counts: dict[str, float]) -> None:
         key = (str(shard),)

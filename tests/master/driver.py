@@ -1,7 +1,8 @@
 """A master with stand-ins for the process mains, run by the tests: `python -m tests.master.driver FILE PLAN [PACE]`.
 
 The master, its forks, sockets and store are the real ones. PLAN is JSON: for each kind of child what its main does, by
-the names in ROLES. A stand-in leaves notes for the test in $DRIVER_NOTES: its descriptors, lane, sockets, signals.
+the names in ROLES; under "run", keywords for the master itself. A stand-in leaves notes for the test in $DRIVER_NOTES:
+its descriptors, lane, sockets, signals.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def descriptors() -> dict[str, str]:
 def main() -> int:
     """Run a master on a settings file with planned children."""
     settings = config.load(Path(sys.argv[1]), {}, {})
-    plans: dict[Kind, dict[str, Any]] = json.loads(sys.argv[2])
+    plans: dict[str, dict[str, Any]] = json.loads(sys.argv[2])
 
     def planned(kind: Kind) -> Main:
         plan = plans.get(kind, {"role": "real" if kind == "admin" else "serve"})
@@ -188,6 +189,7 @@ def main() -> int:
         settings,
         mains={kind: planned(kind) for kind in kinds},
         pace=pace,
+        **plans.get("run", {}),
         on_ready=lambda: print("READY", flush=True),
     )
 

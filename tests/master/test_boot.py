@@ -65,6 +65,19 @@ def test_every_place_is_filled_and_every_slot_answers_on_every_address(tmp_path:
     assert not path.exists()
 
 
+def test_relays_alone(tmp_path: Path) -> None:
+    front = Driven(tmp_path, {"run": {"relay_only": True}}).start()
+    assert [row["kind"] for row in front.status()["children"]] == ["admin", "relay"]
+    assert front.status()["listeners"] == []
+    assert front.terminate() == 0
+
+
+def test_workers_without_relays(tmp_path: Path) -> None:
+    front = Driven(tmp_path, {"run": {"with_relay": False}}, server={"workers": 1}).start()
+    assert [row["kind"] for row in front.status()["children"]] == ["admin", "worker"]
+    assert front.terminate() == 0
+
+
 def test_directories_are_private(tmp_path: Path) -> None:
     data_dir = tmp_path / "var"
     data_dir.mkdir(mode=0o755)

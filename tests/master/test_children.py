@@ -26,6 +26,15 @@ def test_a_killed_worker_is_replaced_and_its_queue_is_kept(tmp_path: Path) -> No
     assert front.metric("mta_front_restarts_total") == 1
 
 
+def test_a_killed_admin_is_replaced_on_the_same_port(tmp_path: Path) -> None:
+    front = Driven(tmp_path, server={"workers": 1}).start()
+    old = front.child("admin")["pid"]
+    kill(old)
+    assert front.get("/livez")[0] == 200, "the question waits in the queue of the socket that the master holds"
+    until(front.ready, message="it knows the master's status again")
+    assert front.child("admin")["pid"] != old
+
+
 def test_a_first_death_in_service_costs_no_wait_and_the_next_ones_more_and_more(tmp_path: Path) -> None:
     pace = {"first_s": 0.2, "longest_s": 0.5, "good_life_s": 3600.0}
     front = Driven(tmp_path, {"relay": {"exit_after_s": 0.0, "code": 3}}, pace=pace, server={"workers": 1}).launch()

@@ -179,6 +179,21 @@ def test_control_group_limits(tmp_path: Path, rows: str, files: dict[str, str], 
     assert valkey._control_group_limits(tmp_path / "cgroup", tmp_path / "fs") == limits
 
 
+def test_a_start_waits_for_the_children_of_a_killed_master(tmp_path: Path) -> None:
+    """One that is slow to die still writes metrics under its lane, and may hold a port."""
+    front = Driven(tmp_path)
+    lanes = front.data_dir / "run" / "lanes"
+    lanes.mkdir(parents=True)
+    with (lanes / "0").open("w") as lane:
+        assert _locked(lane.fileno())
+        front.launch()
+        until((front.data_dir / "lock").exists, message="the master begins")
+        with pytest.raises(AssertionError):
+            until(lambda: "master started" in front.events(), 0.5)
+    front.await_event("master started")
+    assert front.running()
+
+
 def _locked(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -78,11 +78,13 @@ def test_what_became_of_messages_and_of_the_store_is_told() -> None:
     events = LogEvents()
     events.message_refused("mx", 451, SUMMARY)
     events.settled({"id": "0abc", "outcome": "delivered"})
+    events.settled({"id": "0abc", "outcome": "buried"})
     events.store_state("spool", False, "appendfsync is everysec")
     events.store_state("spool", True, "")
     assert [(line["level"], line["event"]) for line in written.json] == [
         ("info", "message refused"),
-        ("info", "message relayed"),
+        ("info", "message settled"),
+        ("warning", "message settled"),
         ("warning", "store down"),
         ("info", "store up"),
     ]

@@ -63,7 +63,7 @@ EVERY_EVENT: list[tuple[str, list[Any]]] = [
     ("store_state", ["spool", True, ""]),
     ("committed", [3, 0.004]),
     ("attempted", ["smtp", "delivered", 2, 0.3]),
-    ("settled", [{}]),
+    ("settled", [{"outcome": "deferred"}]),
     ("queue_state", [0, {"length": 5, "later": 2, "leased": 1, "dead": 1, "oldest_age_s": 3.5}]),
 ]
 
@@ -108,7 +108,7 @@ def test_every_event_is_counted_and_processes_add_up(tmp_path: Path) -> None:
     assert found["mta_front_store_commit_messages_bucket", "2.0"] == 0
     assert found["mta_front_relay_attempts_total", "delivered", "smtp"] == 2
     assert found["mta_front_relay_recipients_total", "delivered", "smtp"] == 4
-    assert found["mta_front_relay_settled_total",] == 2
+    assert found["mta_front_relay_settled_total", "deferred"] == 2
     assert found["mta_front_queue_messages", "0"] == 5, "the last one's word, not the sum"
     assert found["mta_front_queue_oldest_age_seconds", "0"] == 3.5
 
