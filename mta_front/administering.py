@@ -61,14 +61,16 @@ def _serve(child: ChildContext) -> int:
 
 
 class _ErrorLog:
-    """A file-like object that pywsgi writes tracebacks to."""
+    """A file-like object for what pywsgi writes: tracebacks, and complaints about clients."""
 
     def __init__(self, log: Any) -> None:
         self._log = log
 
     def write(self, text: str) -> None:
-        if text.strip():
-            self._log.error("admin request failed", detail=text.strip())
+        if "Traceback" in text:
+            self._log.error("admin request failed", exception=text.strip())
+        elif text.strip():
+            self._log.debug("admin request refused", reason=text.strip())  # a client that speaks no HTTP
 
     def flush(self) -> None:
         """Nothing is kept back."""

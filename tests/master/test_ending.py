@@ -81,6 +81,15 @@ def test_int_stops_at_once(tmp_path: Path) -> None:
     front.assert_all_ended()
 
 
+def test_ctrl_c_in_a_terminal_is_for_the_master_alone(tmp_path: Path) -> None:
+    """The terminal sends INT to the whole foreground process group; workers and store must not go on their own."""
+    front = Driven(tmp_path).start()
+    os.killpg(front.pid, signal.SIGINT)
+    assert front.wait(5.0) == 0
+    assert {line["how"] for line in front.lines() if "how" in line} == {"exit 0"}
+    assert order_of_ends(front)[-1] == "store"
+
+
 def test_a_second_signal_does_not_wait_any_longer(tmp_path: Path) -> None:
     front = Driven(tmp_path, {"worker": {"drain_s": 60.0}}, server={"drain_timeout_s": 60.0}).start()
     front.signal(signal.SIGTERM)
