@@ -89,7 +89,7 @@ class Program:
         try:
             return self.popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.argv[:4]} still runs after {timeout_s} s\n{self.log_tail()}") from None
+            raise AssertionError(f"{self.argv[:4]} still runs after {timeout_s} s") from None
 
     def terminate(self, timeout_s: float = 10.0) -> int:
         """TERM, then wait; the exit code."""
@@ -123,7 +123,7 @@ class Program:
         left: list[int] = []
         with contextlib.suppress(AssertionError):
             until(lambda: not left_now(self, left), timeout_s)
-        assert not left, f"left behind: {[describe(pid) for pid in left]}\n{self.log_tail()}"
+        assert not left, f"left behind: {[describe(pid) for pid in left]}"
 
     def log_text(self) -> str:
         """All that it wrote so far."""

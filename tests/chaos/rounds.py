@@ -104,7 +104,7 @@ class Run:
         self.sink.start()
         self._start_front()
         self.load.start()
-        until(lambda: self.load.accepted() > 0, 15.0, f"the load begins\n{self.load.log_tail()}")
+        until(lambda: self.load.accepted() > 0, 15.0, "the load begins")
         for number, target in enumerate(self._targets(), 1):
             pause_s = self.random.uniform(*PAUSE_S)
             if self.cutter:
@@ -206,5 +206,8 @@ def play(plan: Plan, directory: Path, say: Callable[[str], None]) -> Result:
     run = Run(plan, directory, say)
     try:
         return run.play()
+    except AssertionError:
+        say(run.front.log_tail())
+        raise
     finally:
         run.end()
