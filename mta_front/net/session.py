@@ -206,7 +206,7 @@ class Pump:
     def _greet(self) -> None:
         try:
             self._hooks.on_connect(self.session)
-        except Exception as error:
+        except _HOOK_ERRORS as error:
             self._connection.reply(self._refusal(error, CONNECT_REFUSAL, "on_connect"))
             raise SessionOver("refused") from error
         self._connection.reply(self._options.banner)

@@ -117,13 +117,21 @@ def test_what_a_hook_raises_is_answered_and_the_session_goes_on(
     assert bool(server.noted.faults) == expected.startswith("451")
 
 
-def test_a_refused_client_hears_why_and_is_cut() -> None:
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (Reject("Go away"), "554 5.7.1 Go away"),
+        (Defer(421, "4.7.0", "Later"), "421 4.7.0 Later"),
+        (gevent.Timeout(), "451 4.3.0 Local error in processing, try again later"),
+    ],
+)
+def test_a_refused_client_hears_why_and_is_cut(raised: BaseException, expected: str) -> None:
     class Closed(Recording):
         def on_connect(self, session: Session) -> None:
-            raise Reject("Go away")
+            raise raised
 
     with live(Closed()) as server, Talk(server.address) as client:
-        assert str(client.reply()) == "554 5.7.1 Go away"
+        assert str(client.reply()) == expected
         client.ended()
 
 
