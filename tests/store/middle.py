@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import gevent
 from gevent import socket
-from gevent.event import Event
 
 from tests.stores import Store
 
@@ -25,14 +24,14 @@ class Middle:
         self._path = self._directory / "m"
         self._listener: Any = None
         self._greenlets: list[Any] = []
-        self._pairs: list[tuple[Any, Any]] = []
-        self._open = Event()  # replies pass
-        self._open.set()
+        self._pairs: list[_Pair] = []
         self.requests = 0  # pieces that went to the store
         self.connections = 0
         self.change: Callable[[bytes], bytes] = lambda piece: piece  # of replies
-        self.cut_after: Callable[[bytes], bool] = lambda piece: False  # cut when this request has been passed on
-        self.cut_before: Callable[[bytes], bool] = lambda piece: False  # cut instead of passing this request on
+        self.cut_after: Callable[[bytes], bool] = lambda piece: (
+            False
+        )  # cut it when this request was passed on; its reply is lost
+        self.cut_before: Callable[[bytes], bool] = lambda piece: False  # cut it instead of passing this request on
 
     @property
     def url(self) -> str:
@@ -53,17 +52,10 @@ class Middle:
         self._path.unlink()
         self._directory.rmdir()
 
-    def hold_replies(self) -> None:
-        """The store executes, and nobody hears of it."""
-        self._open.clear()
-
     def cut(self) -> None:
         """Close all connections."""
-        pairs, self._pairs = self._pairs, []
-        for pair in pairs:
-            for side in pair:
-                side.close()
-        self._open.set()
+        for pair in list(self._pairs):
+            pair.close()
 
     def _accept(self) -> None:
         while True:
@@ -71,30 +63,42 @@ class Middle:
             self.connections += 1
             server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             server.connect(str(self._store.socket))
-            self._pairs.append((client, server))
-            self._greenlets.append(gevent.spawn(self._pass_requests, client, server))
-            self._greenlets.append(gevent.spawn(self._pass_replies, server, client))
+            pair = _Pair(client, server)
+            self._pairs.append(pair)
+            self._greenlets.append(gevent.spawn(self._pass_requests, pair))
+            self._greenlets.append(gevent.spawn(self._pass_replies, pair))
 
-    def _pass_requests(self, client: Any, server: Any) -> None:
+    def _pass_requests(self, pair: _Pair) -> None:
         with contextlib.suppress(OSError):
-            while piece := client.recv(1 << 20):
+            while piece := pair.client.recv(1 << 20):
                 self.requests += 1
                 if self.cut_before(piece):
-                    self.cut()
-                    return
-                server.sendall(piece)
-                if self.cut_after(piece):
-                    self.hold_replies()
+                    break
+                cut = self.cut_after(piece)
+                pair.held = pair.held or cut
+                pair.server.sendall(piece)
+                if cut:
                     gevent.sleep(0.05)  # the store has what it was sent before the connection ends
-                    self.cut()
-                    return
-        client.close()
-        server.close()
+                    break
+        pair.close()
 
-    def _pass_replies(self, server: Any, client: Any) -> None:
+    def _pass_replies(self, pair: _Pair) -> None:
         with contextlib.suppress(OSError):
-            while piece := server.recv(1 << 20):
-                self._open.wait()
-                client.sendall(self.change(piece))
-        client.close()
-        server.close()
+            while piece := pair.server.recv(1 << 20):
+                if not pair.held:
+                    pair.client.sendall(self.change(piece))
+        pair.close()
+
+
+class _Pair:
+    """One connection of ours and the one to the store."""
+
+    def __init__(self, client: Any, server: Any) -> None:
+        self.client = client
+        self.server = server
+        self.held = False  # the store executes, and nobody hears of it
+
+    def close(self) -> None:
+        """Both."""
+        self.client.close()
+        self.server.close()

@@ -205,6 +205,7 @@ def test_a_frozen_store_keeps_nobody_longer_than_the_time_out(store: Store, make
     waits = [each.value[0] for each in greenlets]
     assert max(waits) < 0.5
     assert isinstance(greenlets[0].value[1], StoreUnknown), "it was sent"
+    assert max(waits[42:]) < 0.02, "once it is known to be frozen, nobody waits"
     assert {type(each.value[1]) for each in greenlets[5:]} == {StoreDown}, "these were not"
     store.go_on()
     until(lambda: link.fault is None, 5.0)

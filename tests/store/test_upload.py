@@ -141,9 +141,14 @@ def test_a_body_that_is_gone_is_refused(store: Store, spool: Spool) -> None:
     upload = opened(spool, a_body(300_000))
     until(lambda: body_keys(store))
     store.ask("DEL", upload.key)
+    upload.write(b"x" * SEGMENT_BYTES)
+    until(lambda: upload._fault)
+    assert body_keys(store) == [], "RPUSHX made no headless list, which would never expire"
     with pytest.raises(StoreBodyGone):
-        repeat(upload.write, b"x" * SEGMENT_BYTES)
-    assert settled_keys(store, spool) == {"mta:{0}:layout"}, "RPUSHX made no headless list"
+        upload.write(b"x" * SEGMENT_BYTES)
+    with pytest.raises(StoreRefused):
+        upload.commit(an_entry(upload))
+    assert settled_keys(store, spool) == {"mta:{0}:layout"}
 
 
 @pytest.mark.parametrize(
