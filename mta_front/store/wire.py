@@ -72,8 +72,8 @@ class _Unix(UnixDomainSocketConnection):
     def _connect(self) -> Any:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            # A Unix socket connects at once or not at all. EAGAIN is a full queue (a frozen store), where gevent's connect
-            # would ask again without a pause until its time-out.
+            # A Unix socket connects at once or not at all. EAGAIN is a full queue (a frozen store), where gevent's
+            # connect would ask again without a pause until its time-out.
             stream._sock.connect(self.path)
             stream.settimeout(self.socket_timeout)
         except BaseException:
