@@ -19,6 +19,20 @@ import gevent.socket
 READ_BYTES = 65_536
 
 
+def report_faults(fault: Callable[[BaseException, str], None]) -> None:
+    """Let what escapes from a greenlet or callback of this thread's hub be reported as a bug, and end nothing else."""
+    hub = gevent.get_hub()
+    handle_error = hub.handle_error
+
+    def handle(context: object, kind: type[BaseException], error: BaseException | None, trace: Any) -> None:
+        if error is None or issubclass(kind, hub.NOT_ERROR + hub.SYSTEM_ERROR):
+            handle_error(context, kind, error, trace)
+        else:
+            fault(error, "greenlet")
+
+    hub.handle_error = handle
+
+
 class Lifeline:
     """The control socket of one child.
 

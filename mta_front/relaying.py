@@ -17,7 +17,7 @@ def _relay(child: ChildContext) -> int:
     import gevent
     from gevent.event import Event
 
-    from mta_front.lifeline import Lifeline
+    from mta_front.lifeline import Lifeline, report_faults
     from mta_front.observe.events import Several
     from mta_front.observe.log import LogEvents
     from mta_front.observe.metrics import MetricEvents, share
@@ -27,6 +27,7 @@ def _relay(child: ChildContext) -> int:
     ended = Event()
     share(child.metrics_dir, child.lane)
     events = Several(MetricEvents(), LogEvents())
+    report_faults(events.fault)
     relay = Relay(settings, child.store_url, events)
 
     def drain(timeout_s: float, grace_s: float) -> None:

@@ -25,7 +25,7 @@ def _serve(child: ChildContext) -> int:
     import gevent
     from gevent.event import Event
 
-    from mta_front.lifeline import Lifeline
+    from mta_front.lifeline import Lifeline, report_faults
     from mta_front.observe.events import Several
     from mta_front.observe.log import LogEvents
     from mta_front.observe.metrics import MetricEvents, Metrics, share
@@ -39,6 +39,7 @@ def _serve(child: ChildContext) -> int:
     ended = Event()
     share(child.metrics_dir, child.lane)
     sink = Several(MetricEvents(Metrics()), LogEvents())
+    report_faults(sink.fault)
     server = Server(sink, settings.server.max_connections)
 
     def drain(timeout_s: float, grace_s: float) -> None:

@@ -207,7 +207,7 @@ class Pump:
         try:
             self._hooks.on_connect(self.session)
         except _HOOK_ERRORS as error:
-            self._connection.reply(self._refusal(error, CONNECT_REFUSAL, "on_connect"))
+            self._connection.reply(self._refusal(error, CONNECT_REFUSAL, "CONNECT"))
             raise SessionOver("refused") from error
         self._connection.reply(self._options.banner)
 
@@ -223,13 +223,13 @@ class Pump:
             _HANDLERS[type(event)](self, event)
         self._send(connection.data_to_send())
 
-    def _refusal(self, error: BaseException, default: Reply, hook: str) -> Reply:
+    def _refusal(self, error: BaseException, default: Reply, verb: str) -> Reply:
         """The reply for what a hook raised; what is no refusal is a bug and reported as one."""
         reply = refusal_of(error, default)
         if reply is None:
-            self._sink.fault(error, hook)
+            self._sink.fault(error, verb)
             return replies.LOCAL_ERROR
-        self._sink.command_refused(self._options.listener, hook, reply.code)
+        self._sink.command_refused(self._options.listener, verb, reply.code)
         return reply
 
     def _hello(self, event: events.Hello) -> None:
@@ -247,7 +247,7 @@ class Pump:
         try:
             self._hooks.on_mail_from(event.address, session)
         except _HOOK_ERRORS as error:
-            self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "on_mail_from"))
+            self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "MAIL"))
             return
         session.transaction += 1
         session.envelope = Envelope(mail_from=event.address, body_type=event.parameters.body_type)
@@ -258,7 +258,7 @@ class Pump:
         try:
             self._hooks.on_rcpt_to(event.address, session)
         except _HOOK_ERRORS as error:
-            self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "on_rcpt_to"))
+            self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "RCPT"))
             return
         session.envelope.rcpt_to.append(event.address)
         self._connection.reply(replies.RECIPIENT_OK)
@@ -280,7 +280,7 @@ class Pump:
         except SessionOver:
             raise
         except _HOOK_ERRORS as error:
-            reply = self._refusal(error, TRANSACTION_REFUSAL, "on_data")
+            reply = self._refusal(error, TRANSACTION_REFUSAL, "DATA")
         else:
             reply = answer if isinstance(answer, Reply) else _accepted(answer)
         message.drain()

@@ -114,7 +114,10 @@ def test_what_a_hook_raises_is_answered_and_the_session_goes_on(
         delattr(hooks, hook)
         client.expect("RSET", 250)
         assert client.send(b"x\r\n").code == 250
-    assert bool(server.noted.faults) == expected.startswith("451")
+    verb = {"on_mail_from": "MAIL", "on_rcpt_to": "RCPT", "on_data": "DATA"}[hook]
+    is_bug = expected.startswith("451")
+    assert bool(server.noted.faults) == is_bug
+    assert server.noted.refused == ([] if is_bug else [(verb, int(expected[:3]))])
 
 
 @pytest.mark.parametrize(
