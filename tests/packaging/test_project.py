@@ -1,4 +1,4 @@
-"""The pinned versions, and what the project says about itself."""
+"""What the project says of itself: versions, pins, documents, examples."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ def test_every_dependency_is_pinned() -> None:
     assert set(wanted) <= pins().keys()
 
 
-@pytest.mark.parametrize("name", ["README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "docs/OVERVIEW.md"])
+DOCUMENTS = ["README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "docs/OVERVIEW.md"]
+DOCUMENTS += [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name != "OVERVIEW.md"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents_exist_and_their_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
