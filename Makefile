@@ -8,16 +8,22 @@ BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench fuzz constraints clean programs
+.PHONY: help run test e2e chaos lint bench fuzz constraints clean programs
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 run: .venv/.for-run ## start the development server on 127.0.0.1
 	@$(BIN)/mta-front serve
 
 test: .venv/.for-dev programs ## run every test; ARGS="-k spool" for some
 	@$(BIN)/python -m pytest $(ARGS)
+
+e2e: .venv/.for-dev programs ## run the end-to-end tests in full size (minutes)
+	@$(BIN)/python -m pytest --full tests/e2e $(ARGS)
+
+chaos: .venv/.for-dev programs ## kill -9 at random under load, and count; ARGS="--rounds 50"
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: .venv/.for-dev ## check style and types
 	@$(BIN)/ruff check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from pathlib import Path
 
 from mta_front.config import SettingsError, load
@@ -17,7 +17,8 @@ SEEDS = [
     b"a.b.c = {d = [1979-05-27T07:32:00Z, inf, nan]}\n",
 ]
 
-_FILE = Path(tempfile.mkdtemp(prefix="mta-front-fuzz-")) / "f.toml"
+_MEMORY = os.memfd_create("mta-front.toml")
+_FILE = Path(f"/proc/self/fd/{_MEMORY}")
 
 
 def one_input(data: bytes) -> None:

@@ -57,6 +57,13 @@ def test_documents_exist_and_their_links_lead_somewhere(name: str) -> None:
             assert (path.parent / target).exists(), f"{name}: {target}"
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_documents_tell_to_make_can_be_made(name: str) -> None:
+    targets = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    told = re.findall(r"(?:^|`)make ([a-z0-9]+)", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    assert set(told) <= set(targets)
+
+
 def test_one_version_everywhere() -> None:
     assert mta_front.__version__ == PROJECT["version"]
 
