@@ -240,7 +240,7 @@ class Link:
                 self._publish(wire, batch)
             finally:  # whatever happened, nobody waits on
                 for call in batch.calls:
-                    if call.gate is batch.gate:
+                    if not call.done and call.gate is batch.gate:
                         call.finish(StoreUnknown("a fault in the front"))
                 batch.gate.set()
 

@@ -1,7 +1,7 @@
 """The front's side of the store: a message goes in as it arrives and is handed over in one atomic, durable step.
 
-Three connections, by purpose: two for hand-overs in turn (while one waits for an fsync the other gathers), one for
-large bodies, so that a hand-over never stands behind somebody's megabytes.
+Three connections, by purpose: two for hand-overs, of which the second takes over while the first is slow or gone, one
+for large bodies, so that a hand-over never stands behind somebody's megabytes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = ["Spool", "Upload"]
 
 BUDGET_BYTES = 64 * 1024 * 1024
 BODY_EXPIRY_S = 300.0
+SLOW_S = 0.01  # a batch that was not answered for so long does not hold up the next one
 
 
 class Spool:
@@ -100,9 +101,12 @@ class Spool:
     # -- for uploads ----------------------------------------------------------------------------------------------
 
     def hand_over(self, call: Call, deadline: float = 0.0) -> Any:
-        """Send it by the link that will take it first: one that is idle, else the one whose batch is out for longer."""
+        """Send it by the first link, behind its batch that is on its way: the store would come to it no sooner on the
+        other one, and those who wait share the next fsync. By the other one if the first is slow or not there.
+        """
         link, other = self._commits
-        if other.up_since and (not link.up_since or other.busy_since < link.busy_since):
+        slow = 0 < link.busy_since < time.monotonic() - SLOW_S and other.busy_since <= link.busy_since
+        if other.up_since and (slow or not link.up_since):
             link = other
         reply = link.call(call, deadline)
         if reply == scripts.TOO_LATE and time.monotonic() < call.deadline:

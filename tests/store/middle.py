@@ -31,6 +31,9 @@ class Middle:
         self.cut_after: Callable[[bytes], bool] = lambda piece: (
             False
         )  # cut it when this request was passed on; its reply is lost
+        self.hold_after: Callable[[bytes], bool] = lambda piece: (
+            False
+        )  # this connection's replies are lost from here on
         self.cut_before: Callable[[bytes], bool] = lambda piece: False  # cut it instead of passing this request on
 
     @property
@@ -75,7 +78,7 @@ class Middle:
                 if self.cut_before(piece):
                     break
                 cut = self.cut_after(piece)
-                pair.held = pair.held or cut
+                pair.held = pair.held or cut or self.hold_after(piece)
                 pair.server.sendall(piece)
                 if cut:
                     gevent.sleep(0.05)  # the store has what it was sent before the connection ends

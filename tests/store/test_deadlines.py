@@ -146,3 +146,22 @@ def test_a_late_script_says_so_itself(store: Store, spool: Spool) -> None:
 def _store_clock_us(store: Store) -> int:
     seconds, microseconds = store.ask("TIME")
     return int(seconds) * 1_000_000 + int(microseconds)
+
+
+def test_hand_overs_go_round_a_connection_that_is_slow_or_gone(
+    store: Store, make_spool: Callable[..., Spool], events: Recorder
+) -> None:
+    with Middle(store) as middle:
+        spool = make_spool(store, url=middle.url)
+        first, second = spool._commits
+        middle.hold_after = lambda piece: b"slow" in piece
+        waiting = gevent.spawn(outcome, put, spool, b"slow")
+        until(lambda: first.busy_since)
+        gevent.sleep(0.02)
+        put(spool, b"quick")
+        assert not waiting.ready()
+        first.close()
+        assert isinstance(waiting.get(timeout=1), StoreUnknown)
+        put(spool, b"after")
+        assert second.up_since
+    assert store.ask("XLEN", QUEUE) == 3
