@@ -42,7 +42,7 @@ STEADY_S = 1.0  # connections that are lost again and again before this are not 
 CONNECT_S = 2.0
 IDLE_S, PROBE_S = 0.01, 1.0
 AGAIN_S = 0.02  # pause before a call that the store could not take yet is sent again
-CLOCK_DOUBT_S = 0.1  # a clock that took longer than this to read is read again soon
+CLOCK_DOUBT_S, CLOCK_AGAIN_S = 0.1, 1.0  # a clock that took so long to read is read again after that
 WORTH_SENDING = 1 / 8  # with less than this of its time left a call is refused, not sent: better than not knowing
 
 _MOMENTARY = {"LOADING", "TRYAGAIN", "BUSY", "CLUSTERDOWN"}  # not executed; the store may take it in a moment
@@ -215,7 +215,8 @@ class Link:
             raise StoreDown(f"cannot read the store's clock: {clock.text}")
         # The store read its clock before `after`, so this offset is never too large: no deadline falls too late.
         self._clock_offset_us = int(clock[0]) * 1_000_000 + int(clock[1]) - int(after * 1_000_000)
-        self._check_at = 0.0 if after - before > CLOCK_DOUBT_S else after + self._options.check_interval_s
+        interval_s = self._options.check_interval_s
+        self._check_at = after + (interval_s if after - before < CLOCK_DOUBT_S else min(interval_s, CLOCK_AGAIN_S))
         self._heard_at = after
 
     def _judge_scripts(self, replies: list[Any]) -> None:

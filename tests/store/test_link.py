@@ -305,26 +305,3 @@ def test_a_waiter_that_was_killed_disturbs_nobody(store: Store, make_link: Calla
     store.go_on()
     gevent.joinall(waiting, timeout=2, raise_error=True)
     assert (waiting[0].value, waiting[2].value) == (1, 3)
-
-
-def test_a_password_and_a_database_are_used(make_store: Callable[..., Store], events: Recorder) -> None:
-    store = make_store(requirepass="s3cret")
-    for options, expected in (
-        (StoreOptions(url=store.url + "?db=3", password="s3cret"), None),
-        (StoreOptions(url=store.url, username="default", password="s3cret"), None),
-        (StoreOptions(url=store.url, password="wrong"), StoreDown),
-        (StoreOptions(url=store.url), StoreDown),
-    ):
-        link = Link(options, "test", events)
-        link.start()
-        until(lambda link=link: link.answered or link.fault)  # type: ignore[misc]
-        assert type(link.fault) is (expected or type(None))
-        if not expected:
-            link.call(Call(["INCR", "n"]))
-        link.close()
-
-
-@pytest.mark.parametrize("url", ["", "http://x", "redis+sentinel://x", "unix:///s?decode_responses=1"])
-def test_a_url_that_cannot_be_used_is_a_value_error(url: str, events: Recorder) -> None:
-    with pytest.raises(ValueError, match="store url"):
-        Link(StoreOptions(url=url), "test", events)
