@@ -154,6 +154,19 @@ def test_messages_whose_lease_was_not_answered_are_asked_for_again(
             assert queue.settle(claim, DELIVERED, None)
 
 
+def test_messages_asked_for_again_are_left_to_who_took_them_over(
+    store: Store, spool: Spool, make_queue: Callable[..., Queue]
+) -> None:
+    """Also if that is this very relay, which then has them under another fence."""
+    put(spool)
+    queue = make_queue(store, lease_s=0.3)
+    read = store.ask("XREADGROUP", "GROUP", "relay", "relay-1", "COUNT", 1, "STREAMS", QUEUE, ">")[0][1]
+    claim = reclaimed(queue)[0]
+    queue._unleased = read  # as after an answer that was lost
+    assert queue.take(10, 10) == []
+    assert queue.settle(claim, DELIVERED, None)
+
+
 def test_an_outage_longer_than_a_lease_makes_nobody_look_dead(
     store: Store, spool: Spool, make_queue: Callable[..., Queue]
 ) -> None:

@@ -145,6 +145,14 @@ def test_a_failed_message_is_buried_with_its_body_reason_and_history(
         assert store.keys() == EMPTY | {"mta:{0}:dead"}
 
 
+def test_what_was_recorded_in_between_leaves_with_the_message(store: Store, spool: Spool, queue: Queue) -> None:
+    put(spool, rcpt_to=["a@x", "b@x"])
+    claim = taken(queue)[0]
+    assert queue.progress(claim, {"a@x": {"outcome": "delivered"}})
+    assert queue.settle(claim, {"b@x": {"outcome": "delivered"}}, None)
+    assert store.keys() == EMPTY
+
+
 def test_the_history_is_bounded_and_keeps_last_words(
     store: Store, spool: Spool, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
