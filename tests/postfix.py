@@ -44,7 +44,7 @@ class SmtpSink(Program):
 
 
 def smtp_source(
-    address: tuple[str, int], *, sessions: int, messages: int, length_bytes: int, timeout_s: float = 100.0
+    address: tuple[str, int], *, sessions: int, messages: int, length_bytes: int, timeout_s: float = 200.0
 ) -> float:
     """Send `messages` by `sessions` in parallel, one a connection. It ends with an error at the first refusal.
 
