@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 import gevent
 import gevent.socket
 
+from mta_front.store.errors import StoreError, StoreNotDurable
+
 READ_BYTES = 65_536
 
 
@@ -83,6 +85,20 @@ class Lifeline:
         except OSError:
             _die()
         self._unsent = self._unsent[sent:]
+
+    def tell_store(self, answered: Callable[[], bool], fault: Callable[[], StoreError | None]) -> None:
+        """Tell the master once the store has answered; and until then, that it can be reached and must not be used."""
+        gevent.spawn(self._tell_store, answered, fault)
+
+    def _tell_store(self, answered: Callable[[], bool], fault: Callable[[], StoreError | None]) -> None:
+        told = ""
+        while not answered():
+            why = fault()
+            if isinstance(why, StoreNotDurable) and why.reason != told:
+                told = why.reason
+                self.report(store={"unfit": told})
+            gevent.sleep(0.05)
+        self.report(store={"answered": True})
 
     def _beat(self) -> None:
         while True:

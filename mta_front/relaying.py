@@ -14,7 +14,6 @@ def main(child: ChildContext) -> int:
 
 
 def _relay(child: ChildContext) -> int:
-    import gevent
     from gevent.event import Event
 
     from mta_front.lifeline import Lifeline, report_faults
@@ -45,12 +44,7 @@ def _relay(child: ChildContext) -> int:
     relay.start()
     lifeline.report(ready={"accepting": True})
 
-    def tell_store() -> None:
-        while not relay.answered:
-            gevent.sleep(0.05)
-        lifeline.report(store={"answered": True})
-
-    gevent.spawn(tell_store)
+    lifeline.tell_store(lambda: relay.answered, lambda: relay.fault)
     ended.wait()
     relay.close()
     return 0

@@ -73,11 +73,6 @@ def _serve(child: ChildContext) -> int:
     server.start()
     lifeline.report(ready={"accepting": True})
 
-    def tell_store() -> None:
-        while not spool.answered:
-            gevent.sleep(0.05)
-        lifeline.report(store={"answered": True})
-
     def tell_sessions() -> None:
         told = -1
         while True:
@@ -86,7 +81,7 @@ def _serve(child: ChildContext) -> int:
                 lifeline.report(sessions=told)
             gevent.sleep(1.0)
 
-    gevent.spawn(tell_store)
+    lifeline.tell_store(lambda: spool.answered, lambda: spool.fault)
     gevent.spawn(tell_sessions)
     ended.wait()
     spool.close()

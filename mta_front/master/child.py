@@ -12,6 +12,7 @@ The control socket carries JSON lines both ways (see `mta_front.lifeline` for th
     child -> master   {"beat": 1}                                          each second
                       {"ready": {"accepting": true}}
                       {"store": {"answered": true}}
+                      {"store": {"unfit": "appendfsync is no, must be always"}}   only before it has answered
                       {"sessions": 12}
                       {"fault": "ImportError: ..."}                        why it is about to exit
 

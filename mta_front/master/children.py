@@ -110,6 +110,8 @@ class Children:
         self.respawning = True
         self.store_answered = False
         """Some child has had an answer from the store since the master started."""
+        self.unfit_store = ""
+        """Why the store must not be used, if it can be reached."""
         self.changed = True
         """Something happened that the admin should know."""
 
@@ -130,7 +132,14 @@ class Children:
         )
 
     def tick(self, now: float) -> None:
-        """Do what is due: start who is missing, kill who is late."""
+        """Do what is due: start who is missing, kill who is late.
+
+        Raises CannotStart when the first thing that the store says is that it cannot be trusted with mail. Once it was
+        fit, the master goes on, and clients hear 451 until it is again.
+        """
+        if self.unfit_store and not self.store_answered and self.respawning:
+            reason, self.unfit_store = self.unfit_store, ""
+            raise CannotStart(os.EX_CONFIG, f"the store cannot be trusted with mail: {reason}")
         for place in self.places:
             child = place.child
             if child is None:
@@ -277,6 +286,8 @@ class Children:
             case {"store": {"answered": bool(answered)}}:
                 self.store_answered |= answered
                 self.changed = True
+            case {"store": {"unfit": str(reason)}}:
+                self.unfit_store = reason
             case {"sessions": int(sessions)}:
                 child.sessions = sessions
             case {"fault": str(fault)}:

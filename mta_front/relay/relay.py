@@ -15,6 +15,7 @@ from mta_front.relay.consumer import Consumer
 from mta_front.relay.routing import Routing
 from mta_front.relay.schedule import Schedule
 from mta_front.settings.model import Settings
+from mta_front.store.errors import StoreError
 from mta_front.store.options import StoreOptions
 from mta_front.store.queue import Queue, QueueLinks
 
@@ -44,6 +45,11 @@ class Relay:
     def answered(self) -> bool:
         """Whether the store has answered once since the start."""
         return self._queues[0].answered
+
+    @property
+    def fault(self) -> StoreError | None:
+        """Why the store cannot be used now."""
+        return self._links.relay.fault
 
     def __len__(self) -> int:
         """Messages in hand."""
