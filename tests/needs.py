@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -25,7 +26,11 @@ def program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
     if found:
         return found
-    missing = f"{name} is not installed (Debian package {PACKAGES.get(name, name)})"
+    missing(f"{name} is not installed (Debian package {PACKAGES.get(name, name)})")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test on a laptop, fail it in CI."""
     if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+        pytest.fail(what)
+    pytest.skip(what)
