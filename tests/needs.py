@@ -24,9 +24,9 @@ PACKAGES = {
 def program(name: str) -> str:
     """The path of a program, e.g. `program("smtp-source")`."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
-    if found:
-        return found
-    missing(f"{name} is not installed (Debian package {PACKAGES.get(name, name)})")
+    if not found:
+        missing(f"{name} is not installed (Debian package {PACKAGES.get(name, name)})")
+    return found
 
 
 def missing(what: str) -> NoReturn:
