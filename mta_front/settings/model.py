@@ -124,7 +124,9 @@ class Listener(Section):
     hide_enhancedstatuscodes: bool = Field(default=False, description="do not announce ENHANCEDSTATUSCODES")
     size_bytes: int = Field(default=52_428_800, ge=0, description="largest message; 0 = no limit")
     max_recipients: int = Field(default=1000, ge=1, description="recipients of one message")
-    max_clients: int = Field(default=0, ge=0, description="sessions at once over all workers; 0 = no limit")
+    max_clients: int = Field(
+        default=0, ge=0, description="sessions at once over all workers, each has an even share; 0 = no limit"
+    )
     socket_timeout_s: Seconds = Field(default=300.0, description="one silence of the client; then 421")
     session_timeout_s: Seconds = Field(default=3600.0, description="a whole session; then 421")
     bare_newline: Literal["normalize", "reject", "accept"] = Field(
