@@ -7,6 +7,7 @@ that was never tried, or has come back, gets one connection first and more when 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,8 @@ LOSSES_MAX = 3
 """So many connections that break in a row, with no message answered between, set the hop aside too."""
 PATIENCE_S = 30.0
 """A hop that answers no message for so long, while others wait for it, is set aside."""
+QUICK_S = 0.05
+"""A next hop that answers a message within so long is quick: see `Health.quick`."""
 CROWDED_S = 5.0
 """So long no further connection is tried after one was refused while others live: the hop has its own limit."""
 
@@ -51,7 +54,7 @@ class Carrier(Protocol):
 class Health:
     """Whether a next hop may be used. The clock is an argument: seconds, monotonic."""
 
-    __slots__ = ("failures", "good_at", "last", "losses", "probing", "proven", "retry_at")
+    __slots__ = ("answer_s", "failures", "good_at", "last", "losses", "probing", "proven", "retry_at")
 
     def __init__(self) -> None:
         self.proven = False  # a connection said hello since the last failure
@@ -60,6 +63,7 @@ class Health:
         self.retry_at = 0.0
         self.probing = False  # the attempt that tries it again is on its way
         self.good_at = 0.0  # when it last answered a message
+        self.answer_s = math.inf  # how long it takes to, of late
         self.last = Outcome("deferred", 0, "")  # what to tell those who are turned away
 
     def admits(self, now: float) -> bool:
@@ -76,10 +80,19 @@ class Health:
         self.proven = True
         self.probing = False
 
-    def answered(self, now: float) -> None:
-        """It answered a message: nothing that went before counts."""
+    @property
+    def quick(self) -> bool:
+        """Whether the next message may go out behind one that is not answered yet.
+
+        Over a connection that takes its time it would only wait there, while others become free.
+        """
+        return self.answer_s < QUICK_S
+
+    def answered(self, now: float, answer_s: float) -> None:
+        """It answered a message, `answer_s` after its end: nothing that went before counts."""
         self.failures = self.losses = 0
         self.good_at = now
+        self.answer_s = answer_s if self.answer_s == math.inf else 0.8 * self.answer_s + 0.2 * answer_s
 
     def failed(self, now: float, outcome: Outcome) -> None:
         """It cannot be used: set aside."""

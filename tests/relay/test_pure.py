@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta_front.relay.delivery import Result, conclude, enhanced_of, unsettled
-from mta_front.relay.hop import BACKOFF_S, LOSSES_MAX, Health
+from mta_front.relay.hop import BACKOFF_S, LOSSES_MAX, QUICK_S, Health
 from mta_front.relay.nexthop import Routes
 from mta_front.relay.schedule import JITTER, Schedule
 from mta_front.smtp.transaction import Kind, Outcome
@@ -267,7 +267,7 @@ def test_an_answered_message_forgives_everything() -> None:
     for now in (0.0, 100.0, 200.0):
         health.failed(now, REASON)
     health.reached()
-    health.answered(300.0)
+    health.answered(300.0, 0.1)
     health.failed(400.0, REASON)
     assert health.admits(400.0 + BACKOFF_S[0])
 
@@ -278,5 +278,15 @@ def test_connections_that_break_in_a_row() -> None:
     health.failed(0.0, REASON)
     health.reached()
     health.lost()
-    health.answered(1.0)
+    health.answered(1.0, 0.1)
     assert not health.lost()
+
+
+def test_quick_is_who_answers_quickly_of_late() -> None:
+    health = Health()
+    seen = [health.quick]
+    for answers_s in ([QUICK_S / 2], [1.0], [QUICK_S / 2] * 30):
+        for answer_s in answers_s:
+            health.answered(1.0, answer_s)
+        seen.append(health.quick)
+    assert seen == [False, True, False, True]

@@ -82,10 +82,27 @@ def test_one_connection_carries_message_after_message(make: Make, noted: Noted) 
 
 def test_the_next_envelope_leaves_with_the_end_of_the_body(make: Make) -> None:
     with ScriptedHop() as hop:
-        deliver(make(hop, max_connections=1), *(Try() for _ in range(5)))
-    # Greeting and EHLO apart: one write for the first envelope, one for each body with the envelope after it.
-    assert len(hop.talks[0].writes) == 1 + 1 + 5
-    assert hop.bodies == [BODY] * 5
+        transport = make(hop, max_connections=1)
+        deliver(transport, Try())  # it is quick
+        deliver(transport, *(Try() for _ in range(5)))
+    # EHLO, the first message's envelope and body, the second's envelope; then each body with the envelope after it.
+    assert len(hop.talks[0].writes) == 1 + 2 + 1 + 5
+    assert hop.bodies == [BODY] * 6
+
+
+def test_nothing_waits_behind_a_slow_answer_while_there_are_connections(make: Make) -> None:
+    class Slow(Talk):
+        def body(self) -> None:
+            super().body()
+            hop.bodies_now += 1
+            until(lambda: hop.bodies_now >= 4, 5.0)
+
+    class Counting(ScriptedHop):
+        bodies_now = 0
+
+    with Counting(lambda talk: polite(Slow(talk.stream))) as hop:
+        deliver(make(hop, max_connections=4), *(tries := [Try() for _ in range(4)]))
+        assert {each.only.kind for each in tries} == {"delivered"}
 
 
 def test_connections_grow_with_what_waits_and_stay_within_the_bound(make: Make) -> None:
@@ -177,15 +194,22 @@ def test_a_break_after_the_message_is_uncertain_and_not_repeated(make: Make) -> 
 
 
 def test_a_break_with_two_under_way_repeats_the_second_only(make: Make) -> None:
-    def dies(talk: Talk) -> None:
-        hop.script = polite
-        polite(talk, FINAL=b"")
+    class Dies(Talk):
+        """Takes one message, and closes at the end of the next."""
 
-    with ScriptedHop(dies) as hop:
-        deliver(make(hop, max_connections=1), first := Try(), second := Try())
+        def body(self) -> None:
+            super().body()
+            if len(self.bodies) == 2:
+                hop.script = polite
+                raise EOFError
+
+    with ScriptedHop(lambda talk: polite(Dies(talk.stream))) as hop:
+        transport = make(hop, max_connections=1)
+        deliver(transport, Try())
+        deliver(transport, first := Try(), second := Try())
     assert (first.kinds, second.kinds) == (["deferred"], ["delivered"])
     assert first.only.uncertain
-    assert len(hop.bodies) == 2
+    assert hop.bodies == [BODY]  # over the second connection
 
 
 # -- outcomes ----------------------------------------------------------------------------------------------------------

@@ -152,7 +152,8 @@ class SmtpCarrier:
             envelope.mail_from, attempt.recipients, envelope.size_bytes, envelope.body_type, envelope.smtp_utf8
         )
         self._client.begin(transaction)
-        self._in_hand.append(_Begun(attempt, transaction, time.monotonic()))
+        now = time.monotonic()
+        self._in_hand.append(_Begun(attempt, transaction, now, now))
 
     def _carry(self) -> None:
         """Bring the first attempt in hand to its end."""
@@ -163,8 +164,11 @@ class SmtpCarrier:
         while not transaction.done and client.body_wanted is None:
             self._read()
         if not transaction.done and self._send_body(begun):
-            if client.can_begin and client.begun < MESSAGES_MAX and (following := self._hop.next()) is not None:
-                self._begin(following)
+            if self._hop.health.quick and client.can_begin and client.begun < MESSAGES_MAX:
+                following = self._hop.next()
+                if following is not None:
+                    self._begin(following)
+            begun.sent_at = time.monotonic()
             self._flush()
             while not transaction.done:
                 self._read()
@@ -209,7 +213,7 @@ class SmtpCarrier:
             attempt.report(attempt, None, hop.name)
             return
         if not self._client.closed:
-            hop.health.answered(now)
+            hop.health.answered(now, now - begun.sent_at)
         elif not self._given_up:
             self._judge(begun)
         if transaction.lost and not attempt.again and not self._timed_out:
@@ -275,4 +279,5 @@ class _Begun:
     attempt: Attempt
     transaction: Transaction
     at: float
+    sent_at: float = 0.0
     let_go: bool = False
