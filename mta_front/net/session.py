@@ -293,13 +293,12 @@ class Pump:
     def _pull(self) -> events.Segment | events.End:
         """The next piece of the message."""
         while True:
+            self._pause()  # before a piece is taken: a hook's own gevent.Timeout may strike in it, and the hook read on
             event = self._connection.next_event()
-            if event is None:
-                self._receive()
-                continue
-            self._pause()
-            assert isinstance(event, events.Segment | events.End)
-            return event
+            if event is not None:
+                assert isinstance(event, events.Segment | events.End)
+                return event
+            self._receive()
 
     def _report(self, reply: Reply, size_bytes: int) -> None:
         session = self.session

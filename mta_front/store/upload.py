@@ -98,7 +98,7 @@ class Upload:
             self.size_bytes += size_bytes
             if not self._key and self._gathered_bytes > self._spool.options.inline_max_bytes:
                 self._begin_key()
-        except StoreError:
+        except BaseException:  # also a gevent.Timeout of the user's hook, which may swallow it: bytes are missing
             self.abort()
             raise
 

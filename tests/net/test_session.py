@@ -151,6 +151,26 @@ def test_what_a_hook_leaves_unread_is_read_and_dropped() -> None:
         assert client.send(b"again\r\n").code == 250
 
 
+def test_a_hook_that_gives_up_waiting_and_reads_on_misses_nothing() -> None:
+    class Impatient(Recording):
+        def on_data(self, message: Message, session: Session) -> str | Reply | None:
+            pieces: list[bytes] = []
+            while True:
+                with gevent.Timeout(0.0005, False):
+                    for piece in message:
+                        pieces.append(piece)  # noqa: PERF402 - what came before the time-out counts
+                    break
+            self.messages.append(b"".join(pieces))
+            return None
+
+    body = b"".join(b"%069d\r\n" % number for number in range(300_000))
+    hooks = Impatient()
+    with live(hooks) as server, Talk(server.address) as client:
+        client.greeting()
+        assert client.send(body).code == 250
+    assert hooks.messages == [body]
+
+
 def test_a_hook_may_return_a_whole_reply() -> None:
     class Odd(Hooks):
         def on_data(self, message: Message, session: Session) -> str | Reply | None:

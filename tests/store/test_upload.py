@@ -290,6 +290,22 @@ def test_a_frozen_store_holds_a_writer_no_longer_than_the_time_out(
     assert store.ask("XLEN", "mta:{0}:queue") == 0
 
 
+def test_a_write_that_was_interrupted_ends_the_upload(store: Store, make_spool: Callable[..., Spool]) -> None:
+    """By a `gevent.Timeout` that the user's hook set and swallowed: what it was about to send must not be missing."""
+    spool = make_spool(store, timeout_ms=3000)
+    upload = opened(spool, a_body(200_000))
+    until(lambda: upload._unanswered_bytes == 0)
+    store.stop()
+    with gevent.Timeout(0.2, False):
+        repeat(upload.write, b"x" * 50_000)
+    store.go_on()
+    with pytest.raises(StoreRefused):
+        upload.commit(an_entry(upload))
+    until(lambda: spool.held_bytes == 0)
+    assert store.ask("XLEN", "mta:{0}:queue") == 0
+    until(lambda: body_keys(store) == [])
+
+
 def test_the_budget_is_shared_and_pressure_moves_small_bodies_into_the_store(
     store: Store, make_spool: Callable[..., Spool], make_queue: Callable[..., Queue]
 ) -> None:
