@@ -7,8 +7,8 @@ Lenient where the world is: a bare LF ends a line too, the second digit may be a
 Strict where leniency would guess: a line without a code, or a reply whose lines carry different codes, says nothing
 that can be relied on, so it is an error of the next hop, and what it was to answer is tried again later.
 
-Memory is bounded: a line has at most 4 KiB, a reply at most 64 KiB (RFC 5321 §4.5.3.1.5 allows a line 512 octets).
-Time is O(n): a search goes on where the last one stopped.
+Memory is bounded: a line has at most 4 KiB, a reply at most 64 KiB (RFC 5321 §4.5.3.1.5 allows a line 512 octets). So
+is time, without remembering how far a search for the line's end has come.
 """
 
 from __future__ import annotations
@@ -52,24 +52,18 @@ class RemoteReply:
 class ReplyReader:
     """Gathers bytes and yields replies. After a MalformedReply it stays broken."""
 
-    __slots__ = ("_buffer", "_code", "_lines", "_pos", "_scanned", "_size_bytes")
+    __slots__ = ("_buffer", "_code", "_lines", "_pos", "_size_bytes")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._pos = 0  # of the first unread byte
-        self._scanned = 0  # up to here there is no LF
         self._code = 0  # of the reply that is under way
         self._lines: list[bytes] = []
         self._size_bytes = 0
 
     def receive(self, data: bytes) -> None:
         """Add what the next hop sent. The bytes stay here until `next` has taken them."""
-        if self._pos >= len(self._buffer):
-            self._buffer = data
-            self._scanned = 0
-        else:
-            self._scanned -= self._pos
-            self._buffer = self._buffer[self._pos :] + data
+        self._buffer = data if self._pos >= len(self._buffer) else self._buffer[self._pos :] + data
         self._pos = 0
 
     @property
@@ -81,12 +75,11 @@ class ReplyReader:
         """The next whole reply, or None: more bytes are wanted. Raises MalformedReply."""
         while True:
             buffer, pos = self._buffer, self._pos
-            end = buffer.find(b"\n", max(pos, self._scanned)) + 1
+            end = buffer.find(b"\n", pos) + 1
             size = (end or len(buffer)) - pos
             if size > MAX_LINE_BYTES:
                 raise MalformedReply(f"a reply line of more than {MAX_LINE_BYTES} octets")
             if not end:
-                self._scanned = len(buffer)
                 return None
             line = buffer[pos:end].rstrip(b"\r\n")
             match = _LINE.fullmatch(line)

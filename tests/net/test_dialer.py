@@ -168,10 +168,20 @@ def test_time_between_waits_does_not_count() -> None:
     with peer(echo) as address:
         wire = dial(address, 1.0)
         wire.send(b"a", 0.1)
-        gevent.sleep(0.3)
+        gevent.sleep(0.2)
         assert wire.recv(0.1) == b"a"
+        gevent.sleep(0.2)
         wire.send(b"b", 0.1)
         assert wire.recv(0.1) == b"b"
+        wire.close()
+
+
+def test_a_shorter_deadline_after_a_longer_one() -> None:
+    with peer(echo) as address:
+        wire = dial(address, 1.0)
+        wire.send(b"a", 20.0)
+        assert wire.recv(20.0) == b"a"
+        assert within(0.05, 1.0, lambda: wire.recv(0.1)).timed_out
         wire.close()
 
 

@@ -87,8 +87,14 @@ class ScriptedHop:
     """Listens; `talks` has every connection so far. `script` may be replaced at any time, for connections to come."""
 
     def __init__(
-        self, script: Script = polite, family: int = socket.AF_INET, target: object = ("127.0.0.1", 0)
+        self,
+        script: Script = polite,
+        talk: type[Talk] = Talk,
+        family: int = socket.AF_INET,
+        target: object = ("127.0.0.1", 0),
     ) -> None:
+        """`talk`: a kind of Talk that hears or speaks in a way of its own."""
+        self._talk = talk
         self.script = script
         self.talks: list[Talk] = []
         self.errors: list[BaseException] = []
@@ -132,7 +138,7 @@ class ScriptedHop:
                 stream, _ = self._listener.accept()
                 if stream.family != socket.AF_UNIX:
                     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                talk = Talk(stream)
+                talk = self._talk(stream)
                 self.talks.append(talk)
                 thread = threading.Thread(target=self._run, args=(talk, self.script), daemon=True)
                 self._threads.append(thread)

@@ -395,6 +395,50 @@ def test_a_dead_relay_is_succeeded(store: Store, tmp_path: Path, run: Run, noted
         assert_empty(store)
 
 
+def test_a_dead_relays_progress_is_kept(store: Store, tmp_path: Path, run: Run, noted: Noted) -> None:
+    with ScriptedHop() as good, ScriptedHop(hang_up_never) as bad:
+        settings = settings_for(
+            store, smtp(good, recipients="good.example"), smtp(bad, recipients="bad.example"), lease_s=1.0
+        )
+        spool_messages(settings, 1, ["a@good.example", "b@bad.example"])
+        with RelayProcess(tmp_path, settings, "dies") as dies:
+            eventually(lambda: any(":msg:" in key for key in store.keys()), 15.0)  # noqa: SIM118
+            dies.kill()
+        bad.script = polite
+        run(settings)
+        eventually(lambda: fates(noted) == {"delivered": 1}, 20.0)
+        assert noted.settlements[0]["recipients"] == ["b@bad.example"]
+        assert len(good.bodies) == 1
+        assert len(bad.bodies) == 1
+        assert_empty(store)
+
+
+def test_a_claim_that_we_take_over_from_ourselves_is_not_delivered_twice(store: Store, run: Run, noted: Noted) -> None:
+    go_on: list[bool] = []
+
+    class Late(Talk):
+        def body(self) -> None:
+            super().body()
+            while not go_on:
+                time.sleep(0.005)
+
+    with ScriptedHop(talk=Late) as hop:
+        settings = settings_for(store, smtp(hop), lease_s=1.0)
+        relay = run(settings)
+        eventually(lambda: relay.answered)
+        gevent.sleep(1.1)  # before that nobody is taken for dead
+        spool_messages(settings, 1)
+        eventually(lambda: hop.bodies)
+        (held,) = store.ask("XPENDING", "mta:{0}:queue", "relay", "-", "+", 10)
+        store.ask("ZADD", "mta:{0}:lease", 1, held[0])  # as if nobody had renewed it
+        eventually(lambda: store.ask("XPENDING", "mta:{0}:queue", "relay", "-", "+", 10)[0][3] != held[3])
+        gevent.sleep(0.3)
+        go_on.append(True)
+        eventually(lambda: fates(noted) == {"delivered": 1})
+        assert [verbs.count("MAIL") for verbs in hop.verbs] == [1]
+        assert_empty(store)
+
+
 def test_two_relays_share_the_work(store: Store, tmp_path: Path) -> None:
     with Sink(tmp_path, free_port()) as sink:
         settings = settings_for(store, smtp(sink), concurrency=10)
@@ -436,11 +480,9 @@ def test_outcomes_are_kept_while_the_store_is_away(each_store: Store, run: Run, 
     store = each_store
     answered: list[bool] = []
 
-    def script(talk: Talk) -> None:
-        """Takes the body and says 250 when the store is away."""
-        polite(Late(talk.stream))
-
     class Late(Talk):
+        """Takes the body and says 250 when the store is away."""
+
         def body(self) -> None:
             super().body()
             bodies.append(self.bodies[-1])
@@ -448,7 +490,7 @@ def test_outcomes_are_kept_while_the_store_is_away(each_store: Store, run: Run, 
                 time.sleep(0.005)
 
     bodies: list[bytes] = []
-    with ScriptedHop(script) as hop:
+    with ScriptedHop(talk=Late) as hop:
         settings = settings_for(store, smtp(hop, max_connections=5), concurrency=5, timeout_ms=500, lease_s=10.0)
         spool_messages(settings, 20)
         relay = run(settings)
@@ -493,7 +535,7 @@ def test_draining_finishes_what_is_in_hand_and_takes_no_more(store: Store, run: 
             while not go_on:
                 time.sleep(0.005)
 
-    with ScriptedHop(lambda talk: polite(Late(talk.stream))) as hop:
+    with ScriptedHop(talk=Late) as hop:
         settings = settings_for(store, smtp(hop, max_connections=2), concurrency=4)
         spool_messages(settings, 20)
         relay = run(settings)
@@ -510,6 +552,23 @@ def test_draining_finishes_what_is_in_hand_and_takes_no_more(store: Store, run: 
         assert store.ask("XINFO", "CONSUMERS", "mta:{0}:queue", "relay") == []
         run(settings)
         eventually(lambda: fates(noted) == {"delivered": 20})
+
+
+def test_what_comes_while_draining_is_given_back(store: Store, run: Run, noted: Noted) -> None:
+    with ScriptedHop() as hop:
+        settings = settings_for(store, smtp(hop))
+        relay = run(settings)
+        eventually(lambda: relay.answered)
+        gevent.sleep(0.1)  # it waits for messages now, in the store
+        drained = gevent.spawn(relay.drain, 10.0)
+        gevent.sleep(0.01)
+        spool_messages(settings, 1)
+        assert drained.get(timeout=10.0)
+        assert hop.bodies == []
+        assert counts(store) == {"length": 1, "pending": 0, "later": 1, "lease": 0, "dead": 0}
+        run(settings)
+        eventually(lambda: fates(noted) == {"delivered": 1})
+        assert noted.settlements[0]["attempt"] == 1
 
 
 def test_draining_has_an_end(store: Store, run: Run, noted: Noted) -> None:

@@ -100,21 +100,18 @@ def test_nothing_waits_behind_a_slow_answer_while_there_are_connections(make: Ma
     class Counting(ScriptedHop):
         bodies_now = 0
 
-    with Counting(lambda talk: polite(Slow(talk.stream))) as hop:
+    with Counting(talk=Slow) as hop:
         deliver(make(hop, max_connections=4), *(tries := [Try() for _ in range(4)]))
         assert {each.only.kind for each in tries} == {"delivered"}
 
 
 def test_connections_grow_with_what_waits_and_stay_within_the_bound(make: Make) -> None:
-    def slow(talk: Talk) -> None:
-        polite(Slow(talk.stream))
-
     class Slow(Talk):
         def body(self) -> None:
             super().body()
             time.sleep(0.05)
 
-    with ScriptedHop(slow) as hop:
+    with ScriptedHop(talk=Slow) as hop:
         deliver(make(hop, max_connections=4), *(Try() for _ in range(20)))
         assert len(hop.talks) == 4
 
@@ -155,6 +152,7 @@ def test_an_idle_connection_that_the_next_hop_closed_costs_nothing(make: Make, l
         deliver(transport, second := Try())
         assert second.kinds == ["delivered"]
         assert hop.verbs == [["EHLO", "MAIL", "RCPT", "DATA", "<body>"]] * 2
+        assert not second.attempt.again
 
 
 @pytest.mark.parametrize("way", ["closed", "reset", "421"])
@@ -203,13 +201,13 @@ def test_a_break_with_two_under_way_repeats_the_second_only(make: Make) -> None:
                 hop.script = polite
                 raise EOFError
 
-    with ScriptedHop(lambda talk: polite(Dies(talk.stream))) as hop:
+    with ScriptedHop(talk=Dies) as hop:
         transport = make(hop, max_connections=1)
         deliver(transport, Try())
         deliver(transport, first := Try(), second := Try())
     assert (first.kinds, second.kinds) == (["deferred"], ["delivered"])
     assert first.only.uncertain
-    assert hop.bodies == [BODY]  # over the second connection
+    assert [talk.bodies for talk in hop.talks] == [[BODY, BODY], [BODY]]
 
 
 # -- outcomes ----------------------------------------------------------------------------------------------------------
@@ -287,20 +285,15 @@ def test_a_bug_costs_one_attempt_and_is_reported(noted: Noted, make: Make) -> No
 
 @pytest.mark.parametrize("silent_at", ["GREETING", "EHLO", "MAIL", "DATA", "FINAL"])
 def test_a_silent_next_hop_is_left_in_time(make: Make, silent_at: str) -> None:
-    def silent(talk: Talk) -> None:
-        if silent_at == "GREETING":
-            talk.hear()
-        polite(Hush(talk.stream))
-
     class Hush(Talk):
         def say(self, data: bytes) -> None:
             verbs = [line.split(b" ")[0].decode() for line in self.heard]
-            if (verbs or [""])[-1] == silent_at.replace("FINAL", "<body>"):
+            if (verbs or ["GREETING"])[-1] == silent_at.replace("FINAL", "<body>"):
                 while True:
                     self.hear()
             super().say(data)
 
-    with ScriptedHop(silent) as hop:
+    with ScriptedHop(talk=Hush) as hop:
         began_at = time.monotonic()
         deliver(make(hop, timeout_s=0.3), one := Try())
         assert 0.25 < time.monotonic() - began_at < 1.5
@@ -308,6 +301,27 @@ def test_a_silent_next_hop_is_left_in_time(make: Make, silent_at: str) -> None:
     assert str(one.only) == f"connection with {hop.address}: timed out"
     assert one.only.uncertain == (silent_at == "FINAL")
     assert len(hop.talks) == 1
+
+
+def test_what_timed_out_is_deferred_and_not_tried_again_at_once(make: Make) -> None:
+    """Also where the next hop is in good health otherwise: it may be this message that it hangs on."""
+
+    class Hangs(Talk):
+        def say(self, data: bytes) -> None:
+            if self.heard and b"stuck" in self.heard[-1]:
+                self.hear()
+            super().say(data)
+
+    with ScriptedHop(partial(polite, offer=b"250 hop\r\n"), talk=Hangs) as hop:
+        transport = make(hop, timeout_s=0.3)
+        stuck = Try(["stuck@y.example"])
+        transport.deliver(stuck.attempt)
+        while not stuck.reports:
+            deliver(transport, other := Try())
+            assert other.kinds == ["delivered"]
+        assert stuck.kinds == ["deferred"]
+        assert str(stuck.only).endswith("timed out")
+        assert [line for talk in hop.talks for line in talk.heard if b"stuck" in line] == [b"RCPT TO:<stuck@y.example>"]
 
 
 def test_a_next_hop_that_does_not_read_is_left_in_time(make: Make) -> None:
