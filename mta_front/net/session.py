@@ -20,7 +20,7 @@ import gevent
 from mta_front.hooks import CONNECT_REFUSAL, TRANSACTION_REFUSAL, Envelope, Hooks, Session, refusal_of
 from mta_front.net.message import IncomingMessage
 from mta_front.net.roster import Roster
-from mta_front.net.stream import Stream
+from mta_front.net.stream import RECEIVE_BYTES, Stream
 from mta_front.observe.events import Events
 from mta_front.smtp import events, replies
 from mta_front.smtp.connection import Connection, ConnectionOptions
@@ -31,6 +31,12 @@ from mta_front.smtp.state import Phase
 
 EVENTS_PER_TURN = 64
 """After so many events the pump lets others run, so that one client that never pauses delays nobody (DECISIONS P9)."""
+
+OCTETS_PER_TURN = 64
+"""Input counts as so many events, whatever is in it: many commands are answered without one."""
+
+COMMAND_BYTES = 4096
+"""Received at once between messages: it may be a thousand commands, and nobody else runs until all are answered."""
 
 _HOOK_ERRORS = (Exception, gevent.Timeout)
 """What a hook may raise; a `gevent.Timeout` that it let through is no `Exception`."""
@@ -186,11 +192,12 @@ class Pump:
             deadline = monotonic() + self._options.socket_timeout_s
             self.deadline = min(deadline, self._end_at) if self._end_at else deadline
             try:
-                data = self._stream.recv()
+                data = self._stream.recv(RECEIVE_BYTES if connection.phase is Phase.BODY else COMMAND_BYTES)
             except OSError:
                 data = b""
             self.deadline = 0.0
             if data:
+                self._turns += len(data) // OCTETS_PER_TURN
                 connection.receive(data)
                 return
         raise self._ending or SessionOver("lost")
@@ -218,6 +225,7 @@ class Pump:
             event = next_event()
             if event is None:
                 self._receive()
+                self._pause()  # what the core answers by itself is no event: a flood of it would never let go
                 continue
             self._pause()
             _HANDLERS[type(event)](self, event)

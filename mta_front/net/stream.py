@@ -40,16 +40,16 @@ class Stream:
         """The socket, for its addresses."""
         return self._sock
 
-    def recv(self) -> bytes:
-        """At most 64 KiB; b"" at end of file. Raises OSError when the connection is broken."""
+    def recv(self, size_bytes: int = RECEIVE_BYTES) -> bytes:
+        """At most so much; b"" at end of file. Raises OSError when the connection is broken."""
         try:
-            return _recv(self._sock, RECEIVE_BYTES)
+            return _recv(self._sock, size_bytes)
         except BlockingIOError:
             pass
         while True:
             self._hub.wait(self._readable)
             try:
-                return _recv(self._sock, RECEIVE_BYTES)
+                return _recv(self._sock, size_bytes)
             except BlockingIOError:
                 continue
 

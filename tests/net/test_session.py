@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
+import time
+from time import monotonic
 
 import gevent
 import pytest
@@ -309,6 +312,37 @@ def test_a_drain_has_an_end() -> None:
         assert server.call(lambda s: s.drain(0.3)) is False
         assert str(client.reply()).startswith("421 4.3.2")
         client.ended()
+
+
+@pytest.mark.parametrize("line", [b"NOOP\r\n", b"X\r\n", b"x" * 60_000])
+def test_a_client_that_never_waits_for_a_reply_does_not_starve_others(line: bytes) -> None:
+    with live(Recording()) as server, Talk(server.address) as greedy, Talk(server.address) as other:
+        greedy.greeting()
+        other.greeting()
+        flood_ends_at = monotonic() + 3.0
+
+        def flood() -> None:
+            with contextlib.suppress(OSError):
+                while monotonic() < flood_ends_at:
+                    greedy.sock.sendall(line * (60_000 // len(line)))
+            greedy.sock.close()
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                while greedy.sock.recv(1 << 20):
+                    pass
+
+        threads = [threading.Thread(target=target) for target in (flood, read)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        answered = 0
+        while monotonic() < flood_ends_at:
+            other.expect("NOOP", 250)
+            answered += 1
+        for thread in threads:
+            thread.join()
+    assert answered > 5
 
 
 def test_a_client_that_never_pauses_does_not_starve_others() -> None:
