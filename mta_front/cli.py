@@ -122,13 +122,14 @@ def defaults() -> None:
 def development_text(settings: Settings) -> str:
     """What a developer wants to know when the server starts: where it listens, where mail goes, how to try it."""
     lines = [f"mta-front {__version__}: development server (there is no ./{DEFAULT_FILE})"]
-    addresses = [(listener.name, address) for listener in settings.listeners for address in listener.addresses]
-    lines += [f"  {name:<7} smtp://{address}" for name, address in addresses]
+    addresses = [(listener, address) for listener in settings.listeners for address in listener.addresses]
+    lines += [f"  {listener.name:<7} {listener.protocol}://{address}" for listener, address in addresses]
     lines += [f"  admin   http://{settings.admin.bind}/metrics"]
     lines += [f"  store   {settings.store.url or f'embedded, in {settings.server.data_dir}'}"]
     if settings.relay.workers:
         lines += [f"  mail    {route.path}/new" for route in settings.relay.routes if route.path is not None]
-    tcp = next((address for _, address in addresses if address.kind == "tcp"), None)
+    smtp = [address for listener, address in addresses if listener.protocol == "smtp"]
+    tcp = next((address for address in smtp if address.kind == "tcp"), None)
     if tcp is not None:
         message = r"Subject: It works\r\n\r\nHello.\r\n"
         send = f'smtplib.SMTP("{tcp.host}", {tcp.port}).sendmail("me@example.com", "you@example.com", "{message}")'

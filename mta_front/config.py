@@ -80,10 +80,13 @@ def development_layer(environ: Mapping[str, str]) -> Tree:
     tree = Tree()
     add_values(tree, {"server": {"workers": 2, "data_dir": "./var", "drain_grace_s": 0.0}}, BUILT_IN)
     add_values(tree, {"log": {"format": "console"}}, BUILT_IN)
-    listener = {"name": "mx", "bind": ["127.0.0.1:2525"], "relay_domains": ["*"]}
+    listeners = [
+        {"name": "mx", "bind": ["127.0.0.1:2525"], "relay_domains": ["*"]},
+        {"name": "lmtp", "bind": ["127.0.0.1:2424"], "protocol": "lmtp", "relay_domains": ["*"]},
+    ]
     data_dir = environ.get("MTA_FRONT_SERVER__DATA_DIR") or "./var"
     route = {"recipients": ["*"], "transport": "maildir", "path": f"{data_dir}/mail"}
-    add_values(tree, {"listeners": [listener], "relay": {"routes": [route]}}, BUILT_IN)
+    add_values(tree, {"listeners": listeners, "relay": {"routes": [route]}}, BUILT_IN)
     return tree
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from mta_front.smtp.address import Address
-from mta_front.smtp.replies import Reply, derived_enhanced
+from mta_front.smtp.params import MailDsn
+from mta_front.smtp.replies import OK, Reply, derived_enhanced
 
 __all__ = [
     "Accept",
@@ -34,6 +35,7 @@ __all__ = [
     "load_hooks",
     "refusal_of",
     "refusing",
+    "reply_of",
 ]
 
 
@@ -98,8 +100,8 @@ class Accept:
 
 @dataclass(slots=True)
 class Envelope:
-    """The transaction so far: `mail_from` (None before MAIL), `rcpt_to`, `body_type` "7bit" | "8bitmime", and `id`, the
-    message's in the queue ("" before it is one).
+    """The transaction so far: `mail_from` (None before MAIL), `rcpt_to`, `body_type` "7bit" | "8bitmime" |
+    "binarymime", `dsn` (what the sender wants reported), and `id`, the message's in the queue ("" before it is one).
     """
 
     mail_from: Address | None = None
@@ -107,6 +109,7 @@ class Envelope:
     body_type: str = "7bit"
     smtp_utf8: bool = False
     require_tls: bool = False
+    dsn: MailDsn = field(default_factory=MailDsn)
     id: str = ""
 
 
@@ -174,12 +177,19 @@ class Hooks:
     def on_rcpt_to(self, address: Address, session: Session) -> Accept | None:
         """RCPT TO, once for each recipient; `session.envelope.rcpt_to` holds those accepted before. 550 5.7.1."""
 
-    def on_data(self, message: Message, session: Session) -> str | Reply | None:
-        """The message. Return None, or the text of the 250, or a whole `Reply`. Default refusal 550 5.7.1."""
+    def on_data(self, message: Message, session: Session) -> Answer | Sequence[Answer]:
+        """The message. Return None, or the text of the 250, or a whole `Reply`. Default refusal 550 5.7.1.
+
+        In LMTP it may also return a list with one answer for each of `session.envelope.rcpt_to`, in their order; a
+        `Reject` or `Defer` in it refuses for that recipient.
+        """
 
     def on_close(self, session: Session) -> None:
         """The session is over, however it ended. Its result and its exceptions change nothing for the client."""
 
+
+Answer = str | Reply | Refusal | None
+"""What `on_data` may say of a message, or of one of its recipients."""
 
 CONNECT_REFUSAL = Reply(554, "5.7.1", "Connection refused by policy")
 TRANSACTION_REFUSAL = Reply(550, "5.7.1", "Refused by policy")
@@ -193,6 +203,15 @@ def refusing(reply: Reply) -> Refusal:
 def refusal_of(error: BaseException, default: Reply) -> Reply | None:
     """The reply that a hook's exception stands for, or None when it is a bug (answer 451 4.3.0, report it)."""
     return error.reply(default) if isinstance(error, Refusal) else None
+
+
+def reply_of(answer: Answer) -> Reply:
+    """The reply that an answer of `on_data` stands for."""
+    if isinstance(answer, Refusal):
+        return answer.reply(TRANSACTION_REFUSAL)
+    if isinstance(answer, str):
+        return Reply(250, "2.0.0", answer)
+    return OK if answer is None else answer
 
 
 def load_hooks(name: str) -> Hooks:

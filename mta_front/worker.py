@@ -105,8 +105,12 @@ def session_options(listener: Listener, server_name: str) -> SessionOptions:
             hide_size=listener.hide_size,
             hide_8bitmime=listener.hide_8bitmime,
             hide_enhancedstatuscodes=listener.hide_enhancedstatuscodes,
+            hide_smtputf8=listener.hide_smtputf8,
         ),
         connection=ConnectionOptions(
+            lmtp=listener.protocol == "lmtp",
+            lenient_address_parsing=listener.lenient_address_parsing,
+            disabled_commands=frozenset(listener.disabled_commands),
             size_bytes=listener.size_bytes,
             max_recipients=listener.max_recipients,
             bare_newline=listener.bare_newline,

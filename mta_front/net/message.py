@@ -12,10 +12,11 @@ from mta_front.smtp.replies import Reply
 class IncomingMessage:
     """`hooks.Message` over `pull`, which waits for the next `Segment` or `End` and raises when the client is gone."""
 
-    __slots__ = ("_pull", "byte_length", "complete", "refusal")
+    __slots__ = ("_broken", "_pull", "byte_length", "complete", "refusal")
 
     def __init__(self, pull: Callable[[], Segment | End]) -> None:
         self._pull = pull
+        self._broken: ConnectionError | None = None
         self.byte_length = 0
         self.complete = False
         self.refusal: Reply | None = None
@@ -27,7 +28,13 @@ class IncomingMessage:
 
     def __iter__(self) -> Iterator[bytes]:
         while not self.complete:
-            event = self._pull()
+            if self._broken is not None:
+                raise self._broken  # a hook may have swallowed it
+            try:
+                event = self._pull()
+            except ConnectionError as error:
+                self._broken = error
+                raise
             if isinstance(event, End):
                 self.byte_length = event.size_bytes
                 self.refusal = event.refusal

@@ -17,7 +17,16 @@ from typing import Any
 
 import gevent
 
-from mta_front.hooks import CONNECT_REFUSAL, TRANSACTION_REFUSAL, Envelope, Hooks, Session, refusal_of
+from mta_front.hooks import (
+    CONNECT_REFUSAL,
+    TRANSACTION_REFUSAL,
+    Envelope,
+    Hooks,
+    Refusal,
+    Session,
+    refusal_of,
+    reply_of,
+)
 from mta_front.net.message import IncomingMessage
 from mta_front.net.roster import Roster
 from mta_front.net.stream import RECEIVE_BYTES, Stream
@@ -73,6 +82,10 @@ class SessionOver(ConnectionError):
         super().__init__(reason)
         self.reason = reason
         self.reply = reply
+
+
+class MessageAbandoned(ConnectionError):
+    """The client will not complete the message: between two chunks it said RSET, EHLO or QUIT (RFC 3030 §2)."""
 
 
 class Pump:
@@ -192,7 +205,7 @@ class Pump:
             deadline = monotonic() + self._options.socket_timeout_s
             self.deadline = min(deadline, self._end_at) if self._end_at else deadline
             try:
-                data = self._stream.recv(RECEIVE_BYTES if connection.phase is Phase.BODY else COMMAND_BYTES)
+                data = self._stream.recv(RECEIVE_BYTES if connection.phase in _MESSAGE else COMMAND_BYTES)
             except OSError:
                 data = b""
             self.deadline = 0.0
@@ -244,11 +257,11 @@ class Pump:
         session = self.session
         session.envelope = Envelope()
         session.host_name_appears_as = event.name
-        session.opening_command = "EHLO" if event.extended else "HELO"
-        session.transmission_type = "ESMTP" if event.extended else "SMTP"
+        session.opening_command = event.command
+        session.transmission_type = _TRANSMISSION[event.command]
         client = session.client_hostname or f"[{session.remote_address}]"
         greeting = f"{self._options.server_name} Nice to meet you, {client}"
-        self._connection.reply(hello_reply(greeting, self._options.extensions if event.extended else ()))
+        self._connection.reply(hello_reply(greeting, () if event.command == "HELO" else self._options.extensions))
 
     def _mail(self, event: events.Mail) -> None:
         session = self.session
@@ -258,7 +271,14 @@ class Pump:
             self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "MAIL"))
             return
         session.transaction += 1
-        session.envelope = Envelope(mail_from=event.address, body_type=event.parameters.body_type)
+        parameters = event.parameters
+        session.envelope = Envelope(
+            mail_from=event.address,
+            body_type=parameters.body_type,
+            smtp_utf8=parameters.smtp_utf8,
+            require_tls=parameters.require_tls,
+            dsn=parameters.dsn,
+        )
         self._connection.reply(replies.SENDER_OK)
 
     def _rcpt(self, event: events.Rcpt) -> None:
@@ -279,38 +299,58 @@ class Pump:
         self._connection.reply(replies.BYE)
 
     def _data(self, _event: events.Data) -> None:
-        session = self.session
         connection = self._connection
         connection.reply(replies.START_MAIL_INPUT)
         message = IncomingMessage(self._pull)
         try:
+            answers = self._judge(message)
+            message.drain()
+        except MessageAbandoned:
+            self.session.envelope = Envelope()
+            return
+        if message.refusal is not None:
+            answers = [message.refusal]
+        if self._options.connection.lmtp and len(answers) == 1:
+            answers *= len(self.session.envelope.rcpt_to)
+        self._report(answers, message.byte_length)
+        connection.reply_each(answers)
+        self.session.envelope = Envelope()
+
+    def _judge(self, message: IncomingMessage) -> list[Reply]:
+        """What the hook says of a message: one reply, or one for each recipient."""
+        session = self.session
+        try:
             answer = self._hooks.on_data(message, session)
-        except SessionOver:
+        except (SessionOver, MessageAbandoned):
             raise
         except _HOOK_ERRORS as error:
-            reply = self._refusal(error, TRANSACTION_REFUSAL, "DATA")
-        else:
-            reply = answer if isinstance(answer, Reply) else _accepted(answer)
-        message.drain()
-        if message.refusal is not None:
-            reply = message.refusal
-        self._report(reply, message.byte_length)
-        connection.reply(reply)
-        session.envelope = Envelope()
+            return [self._refusal(error, TRANSACTION_REFUSAL, "DATA")]
+        if answer is None or isinstance(answer, str | Reply | Refusal):
+            return [reply_of(answer)]
+        answers = [reply_of(each) for each in answer]
+        expected = len(session.envelope.rcpt_to) if self._options.connection.lmtp else 1
+        if len(answers) != expected:
+            self._sink.fault(ValueError(f"on_data gave {len(answers)} answers where {expected} are due"), "DATA")
+            return [replies.LOCAL_ERROR]
+        return answers
 
     def _pull(self) -> events.Segment | events.End:
         """The next piece of the message."""
         while True:
             self._pause()  # before a piece is taken: a hook's own gevent.Timeout may strike in it, and the hook read on
             event = self._connection.next_event()
+            if isinstance(event, events.Abandoned):
+                raise MessageAbandoned
             if event is not None:
                 assert isinstance(event, events.Segment | events.End)
                 return event
             self._receive()
 
-    def _report(self, reply: Reply, size_bytes: int) -> None:
+    def _report(self, answers: list[Reply], size_bytes: int) -> None:
         session = self.session
         envelope = session.envelope
+        taken = sum(answer.code < 400 for answer in answers)
+        first = answers[0]
         summary: dict[str, Any] = {
             "session": session.id,
             "id": envelope.id,
@@ -318,20 +358,19 @@ class Pump:
             "helo": session.host_name_appears_as,
             "mail_from": envelope.mail_from.address if envelope.mail_from else "",
             "rcpt_to": [address.address for address in envelope.rcpt_to],
-            "recipients": len(envelope.rcpt_to),
+            "recipients": taken if len(answers) > 1 else len(envelope.rcpt_to),
             "size_bytes": size_bytes,
-            "reply": f"{reply.code} {reply.enhanced} {reply.text}",
+            "reply": f"{first.code} {first.enhanced} {first.text}",
         }
-        if reply.code < 400:
+        if taken:
             self._sink.message_accepted(session.listener, summary)
         else:
-            self._sink.message_refused(session.listener, reply.code, summary)
+            self._sink.message_refused(session.listener, first.code, summary)
 
 
-def _accepted(text: str | None) -> Reply:
-    return Reply(250, "2.0.0", text) if text else replies.OK
+_TRANSMISSION = {"HELO": "SMTP", "EHLO": "ESMTP", "LHLO": "LMTP"}  # RFC 3848
 
-
+_MESSAGE = (Phase.BODY, Phase.CHUNKS)
 _IDLE = (Phase.GREETING, Phase.HELLO, Phase.READY)
 
 _HANDLERS: dict[type[events.Event], Callable[[Pump, Any], None]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import time
 
-from mta_front.hooks import Accept, Address, Hooks, Message, Session, refusing
+from mta_front.hooks import Accept, Address, Hooks, Message, Refusal, Session, refusing, reply_of
 from mta_front.policy.relaycontrol import RelayControl
 from mta_front.policy.trace import MAX_RECEIVED, HopCount, received
 from mta_front.smtp import replies
@@ -18,6 +18,9 @@ from mta_front.smtp.replies import Reply
 from mta_front.store.entry import Entry
 from mta_front.store.errors import StoreError, StoreFull
 from mta_front.store.spool import Spool, Upload
+
+_NOT_RELAYED_YET = frozenset({"RET", "ENVID", "NOTIFY", "ORCPT", "REQUIRETLS"})
+"""What the core understands and the relay cannot honour: promised to nobody."""
 
 
 class Front(Hooks):
@@ -37,17 +40,21 @@ class Front(Hooks):
         """No message is begun that could not be kept: the client learns it before it sends anything."""
         if self._spool.fault is not None:
             raise refusing(replies.STORE_UNAVAILABLE)
+        if not _NOT_RELAYED_YET.isdisjoint(address.args) or address.args.get("BODY", "").upper() == "BINARYMIME":
+            raise refusing(replies.UNKNOWN_PARAMETER)
         self._hooks.on_mail_from(address, session)
 
     def on_rcpt_to(self, address: Address, session: Session) -> Accept | None:
         """Relay control; a recipient that it refuses is taken only when the user's hook says `Accept(relay=True)`."""
+        if not _NOT_RELAYED_YET.isdisjoint(address.args):
+            raise refusing(replies.UNKNOWN_PARAMETER)
         ours = self._control.allows(address, session.remote_address)
         answer = self._hooks.on_rcpt_to(address, session)
         if ours or (isinstance(answer, Accept) and answer.relay):
             return answer
         raise refusing(replies.RELAY_DENIED)
 
-    def on_data(self, message: Message, session: Session) -> Reply:
+    def on_data(self, message: Message, session: Session) -> Reply | list[Reply]:
         """Receive, let the user's hook judge, hand over; 250 only for what is durable."""
         envelope = session.envelope
         sender = envelope.mail_from.address if envelope.mail_from else ""
@@ -62,7 +69,7 @@ class Front(Hooks):
         finally:
             upload.abort()  # nothing, once it was committed
 
-    def _take(self, message: Message, session: Session, upload: Upload) -> Reply:
+    def _take(self, message: Message, session: Session, upload: Upload) -> Reply | list[Reply]:
         upload.write(received(session, upload.id, self._server_name))
         spooled = SpooledMessage(message, upload)
         answer = self._hooks.on_data(spooled, session)
@@ -72,12 +79,18 @@ class Front(Hooks):
             return message.refusal
         if spooled.hops >= MAX_RECEIVED:
             return replies.LOOP
-        if isinstance(answer, Reply) and answer.code >= 400:
-            return answer
-        upload.commit(_entry(session, upload))
-        if isinstance(answer, Reply):
-            return answer
-        return Reply(250, "2.0.0", answer) if answer else replies.queued(upload.id)
+        recipients = [recipient.address for recipient in session.envelope.rcpt_to]
+        if answer is None or isinstance(answer, str | Reply | Refusal):
+            reply = replies.queued(upload.id) if answer is None else reply_of(answer)
+            if reply.code < 400:
+                upload.commit(_entry(session, upload, recipients))
+            return reply
+        # LMTP: the user's hook judged each recipient; the message is kept for those that it took
+        each = [replies.queued(upload.id) if one is None else reply_of(one) for one in answer]
+        taken = [recipient for recipient, reply in zip(recipients, each, strict=False) if reply.code < 400]
+        if taken and len(each) == len(recipients):
+            upload.commit(_entry(session, upload, taken))
+        return each
 
     def on_close(self, session: Session) -> None:
         """The user's."""
@@ -127,14 +140,14 @@ class SpooledMessage:
         return b"".join(self)
 
 
-def _entry(session: Session, upload: Upload) -> Entry:
+def _entry(session: Session, upload: Upload, recipients: list[str]) -> Entry:
     envelope = session.envelope
     return Entry(
         id=upload.id,
         received_at=time(),
         listener=session.listener,
         mail_from=envelope.mail_from.address if envelope.mail_from else "",
-        rcpt_to=[recipient.address for recipient in envelope.rcpt_to],
+        rcpt_to=recipients,
         body_type=envelope.body_type,
         smtp_utf8=envelope.smtp_utf8,
         require_tls=envelope.require_tls,

@@ -35,10 +35,13 @@ def received(session: Session, message_id: str, server_name: str) -> bytes:
     literal = f"IPv6:{address}" if ":" in address else address or "unix"
     name = session.client_hostname
     client = f"{_UNSAFE.sub('?', name)} [{literal}]" if name and name[0] != "[" else f"[{literal}]"
+    protocol = (
+        f"UTF8{session.transmission_type[-4:]}" if envelope.smtp_utf8 else session.transmission_type
+    )  # RFC 6531 §4.3
     to = f"\r\n\tfor <{envelope.rcpt_to[0].address}>" if len(envelope.rcpt_to) == 1 else ""
     return (
         f"Received: from {helo} ({client})\r\n"
-        f"\tby {server_name} (mta-front) with {session.transmission_type} id {message_id}{to};\r\n"
+        f"\tby {server_name} (mta-front) with {protocol} id {message_id}{to};\r\n"
         f"\t{_now()}\r\n"
     ).encode()
 

@@ -15,6 +15,7 @@ from mta_front.settings.values import (
     Bind,
     BindText,
     ClassName,
+    Command,
     Directory,
     Domain,
     HostName,
@@ -116,12 +117,17 @@ class Listener(Section):
     bind: list[BindText] = Field(
         default=["127.0.0.1:2525"], min_length=1, description='addresses: "HOST:PORT", "[IPV6]:PORT" or "unix:PATH"'
     )
-    protocol: Literal["smtp"] = Field(default="smtp", description="what is spoken here")
+    protocol: Literal["smtp", "lmtp"] = Field(default="smtp", description="what is spoken here")
     banner: Printable = Field(default="", description="text after the name in the 220 greeting")
     hide_size: bool = Field(default=False, description="do not announce SIZE")
     hide_pipelining: bool = Field(default=False, description="do not announce PIPELINING")
     hide_8bitmime: bool = Field(default=False, description="do not announce 8BITMIME")
     hide_enhancedstatuscodes: bool = Field(default=False, description="do not announce ENHANCEDSTATUSCODES")
+    hide_smtputf8: bool = Field(default=False, description="do not announce SMTPUTF8")
+    disabled_commands: list[Command] = Field(default=[], description='commands that are answered 502, such as "VRFY"')
+    lenient_address_parsing: bool = Field(
+        default=False, description="take addresses without angle brackets, with stray spaces or dots"
+    )
     size_bytes: int = Field(default=52_428_800, ge=0, description="largest message; 0 = no limit")
     max_recipients: int = Field(default=1000, ge=1, description="recipients of one message")
     max_clients: int = Field(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from mta_front.smtp.params import RcptDsn
+
 
 class Address:
     """`local_part` (as written, quotes included), `domain` (as written; "" for `<>` and `<postmaster>`), and the ESMTP
-    parameters that came with it in `args`, names in upper case, without value: "".
+    parameters that came with it in `args`, names in upper case, without value: "". `dsn`: of a recipient
+    what is to be reported of it (RFC 3461 §4), None where nothing was said.
 
     `address` is "local@domain", "" for the null reverse-path, "postmaster" for the one address without a domain.
     """
 
-    __slots__ = ("args", "domain", "local_part")
+    __slots__ = ("args", "domain", "dsn", "local_part")
 
-    def __init__(self, local_part: str, domain: str, args: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, local_part: str, domain: str, args: dict[str, str] | None = None, dsn: RcptDsn | None = None
+    ) -> None:
         self.local_part = local_part
         self.domain = domain
         self.args = args if args is not None else {}
+        self.dsn = dsn
 
     @property
     def address(self) -> str:

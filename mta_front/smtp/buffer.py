@@ -57,6 +57,14 @@ class ReceiveBuffer:
         self._aside.clear()
         self._aside_bytes = 0
 
+    def take(self, at_most: int) -> bytes:
+        """Take that many octets, or what there is."""
+        self.settle()
+        data, pos = self.data, self.pos
+        taken = data[pos : pos + at_most] if pos or at_most < len(data) else data
+        self.pos = pos + len(taken)
+        return taken
+
     def settle(self) -> None:
         """Join what is put aside: whoever reads now wants all there is."""
         if self._aside:

@@ -1,72 +1,73 @@
-"""The receiving side of SMTP without I/O.
+"""The receiving side of SMTP and LMTP without I/O.
 
     connection = Connection(options)
     connection.reply(banner)                      # the first event is the connection itself
     connection.receive(bytes)                     # whatever the socket gave, cut anywhere
     while (event := connection.next_event()) is not None:
-        connection.reply(...)                     # every event but Segment
+        connection.reply(...)                     # every event but Segment and Abandoned
     socket.send(connection.data_to_send())
 
-What the owner owes the core: it answers each event before it asks for the next; it sends `data_to_send()` when
-`next_event()` gave None, and whenever `flush_due` says that a client may be waiting; it ends the session when
-`closed` is true and everything is sent, or when RemoteError was raised, after sending what is left and its reply.
+What the owner owes the core: it answers each event before it asks for the next (LMTP: `End` with `reply_each`); it
+sends `data_to_send()` when `next_event()` gave None, and whenever `flush_due` says that a client may be waiting; it
+ends the session when `closed` is true and everything is sent.
 
-What the core does by itself: syntax, legality (`state`), limits of the grammar, and the commands that need nobody's
-opinion (NOOP, HELP, VRFY).
+What the core does by itself: syntax, legality (`state`), limits of the grammar, the commands that need nobody's opinion
+(NOOP, HELP, VRFY, EXPN), and all chunks of a message but its first and last (RFC 3030).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from mta_front.smtp import grammar, replies
-from mta_front.smtp.address import Address
+from mta_front.smtp import commands, replies
 from mta_front.smtp.buffer import ReceiveBuffer
-from mta_front.smtp.data import BodyReader
+from mta_front.smtp.commands import ConnectionOptions, Facts
+from mta_front.smtp.data import BodyReader, ChunkReader
 from mta_front.smtp.errors import BadSyntax, LocalError
-from mta_front.smtp.events import Data, End, Event, Hello, Mail, Quit, Rcpt, Reset
-from mta_front.smtp.params import check_rcpt_parameters, mail_parameters
+from mta_front.smtp.events import Abandoned, Data, End, Event, Mail
+from mta_front.smtp.params import NO_MAIL_PARAMETERS, MailParameters
 from mta_front.smtp.replies import Reply
 from mta_front.smtp.state import HOLDS_REPLY, Machine, Phase, Verb
+
+__all__ = ["Connection", "ConnectionOptions"]
 
 MAX_LINE_OCTETS = 2048
 """A command line with its CRLF. RFC 5321 §4.5.3.1.4 wants 512 and room for every extension's parameters beside it."""
 
-
-@dataclass(slots=True, kw_only=True)
-class ConnectionOptions:
-    """What a listener says of its sessions. Sizes in octets; 0: no limit."""
-
-    size_bytes: int = 0
-    max_recipients: int = 0
-    bare_newline: str = "normalize"
+_JUNK = frozenset({Verb.NOOP, Verb.RSET, Verb.VRFY, Verb.EXPN, Verb.HELP, Verb.EHLO, Verb.HELO, Verb.LHLO})
+_VERBS = {False: commands.verbs(lmtp=False), True: commands.verbs(lmtp=True)}
 
 
 class Connection:
-    """One session's protocol state. See the module's text."""
+    """One session's protocol state. See the module's text.
+
+    `secure`: the owner says that TLS is up. `errors`: commands answered 5xx so far. `junk`: commands that lead to no
+    message since the last one.
+    """
 
     __slots__ = (
-        "_body",
-        "_buffer",
-        "_machine",
-        "_options",
-        "_out",
-        "_pending",
-        "_recipients",
-        "_skipping",
-        "flush_due",
-    )
+        "_body", "_buffer", "_chunks", "_discard_bytes", "_discard_reply", "_facts", "_in_chunk", "_machine", "_next",
+        "_options", "_out", "_pending", "_proposed", "_skipping", "_verbs", "errors", "flush_due", "junk",
+    )  # fmt: skip
 
     def __init__(self, options: ConnectionOptions) -> None:
         self._options = options
+        self._verbs = _VERBS[options.lmtp]
         self._buffer = ReceiveBuffer()
         self._machine = Machine()
+        self._facts = Facts(options)
         self._pending: int | None = Verb.CONNECT  # the verb whose answer is owed
+        self._next: tuple[int, Event] | None = None  # what follows on Abandoned
         self._out: list[bytes] = []
         self._body: BodyReader | None = None
-        self._recipients = 0
+        self._chunks: ChunkReader | None = None
+        self._in_chunk = False  # octets of a chunk come now
+        self._discard_bytes = 0  # octets of a chunk that nobody wants
+        self._discard_reply: tuple[int, Reply] | None = None  # the verb and its answer, when they have come
+        self._proposed: MailParameters = NO_MAIL_PARAMETERS  # of a MAIL that is not answered yet
         self._skipping = False  # inside a line that was too long
+        self.errors = 0
+        self.junk = 0
         self.flush_due = False
 
     @property
@@ -84,6 +85,15 @@ class Connection:
         """Bytes received and not yet looked at."""
         return len(self._buffer)
 
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is up; the owner sets it."""
+        return self._facts.secure
+
+    @secure.setter
+    def secure(self, secure: bool) -> None:
+        self._facts.secure = secure
+
     def receive(self, data: bytes) -> None:
         """Take what the socket gave; b"" is nothing."""
         if data:
@@ -98,21 +108,33 @@ class Connection:
         """
         if self._pending is not None:
             raise LocalError(f"{Verb(self._pending).name} is not answered yet")
-        event: Event | None
         while self._machine.phase is not Phase.CLOSED:
             if self._body is not None:
-                event = self._body.next(self._buffer)
-                if event is not None and type(event) is End:
+                read = self._body.next(self._buffer)
+                if type(read) is End:
                     self._pending = Verb.DOT
                     self._body = None
+                elif read is None:
+                    break
+                return read
+            if self._in_chunk:
+                event = self._next_of_chunk()
+                if event is None and self._in_chunk:
+                    break
+            elif self._discard_reply is not None:
+                if not self._discard():
+                    break
+                continue
+            elif self._next is not None:
+                self._pending, event = self._next
+                self._next = None
             else:
                 line = self._next_line()
-                event = None if line is None else self._command(line)
-                if event is None and line is not None:
-                    continue
-            if event is None:
-                self.flush_due = bool(self._out)
-            return event
+                if line is None:
+                    break
+                event = self._command(line)
+            if event is not None:
+                return event
         self.flush_due = bool(self._out)
         return None
 
@@ -127,7 +149,7 @@ class Connection:
                 if not self._skipping:
                     return data[pos:end]
                 self._skipping = False
-                self._refuse(Verb.UNKNOWN, replies.LINE_TOO_LONG)
+                self._answer(Verb.UNKNOWN, replies.LINE_TOO_LONG)
             elif len(data) - pos >= MAX_LINE_OCTETS:
                 # Too long: answered once, when its end has come. A CR at the edge may be half of its CRLF.
                 buffer.pos = pos + MAX_LINE_OCTETS - 1
@@ -139,71 +161,94 @@ class Connection:
 
     def _command(self, line: bytes) -> Event | None:
         """Check one command line: an event, or None when the core has answered it itself."""
-        verb_word, _, argument = line.partition(b" ")
-        verb = _VERBS.get(verb_word)
+        word, _, argument = line.partition(b" ")
+        verb = self._verbs.get(word)
         if verb is None:
-            verb = _VERBS.get(verb_word.upper())
+            verb = self._verbs.get(word.upper())
             if verb is None:
-                self._refuse(Verb.UNKNOWN, _unknown(line))
-                return None
-        if not self._machine.allows(verb):
-            self._refuse(verb, _out_of_sequence(self._machine.phase, verb))
-            return None
-        self._pending = verb
+                return self._answer(Verb.UNKNOWN, commands.unknown(line))
+        if verb is Verb.BDAT:
+            return self._bdat(argument)
+        refusal = self._illegal(verb)
+        if refusal is not None:
+            return self._answer(verb, refusal)
+        if verb in _JUNK:
+            self.junk += 1
         try:
-            return _PARSERS[verb](self, argument)
+            parsed = commands.parse(verb, argument, self._facts)
         except BadSyntax as error:
-            self.reply(error.reply)
-            return None
+            return self._answer(verb, error.reply)
+        if isinstance(parsed, Reply):
+            return self._answer(verb, parsed)
+        if self._chunks is not None:
+            self._chunks = None
+            self._next = verb, parsed
+            return Abandoned()
+        self._pending = verb
+        if type(parsed) is Mail:
+            self._proposed = parsed.parameters
+        return parsed
 
-    def _refuse(self, verb: Verb, reply: Reply) -> None:
+    def _illegal(self, verb: Verb) -> Reply | None:
+        options = self._options
+        if options.disabled_commands and verb.name in options.disabled_commands:
+            return replies.COMMAND_DISABLED
+        if not self._machine.allows(verb):
+            return commands.out_of_sequence(self._machine.phase, verb, options.lmtp)
+        return None
+
+    def _answer(self, verb: int, reply: Reply) -> Event | None:
+        """Answer what nobody else is asked: no event comes of it."""
         self._pending = verb
         self.reply(reply)
+        return None
 
-    def _hello(self, argument: bytes) -> Event:
-        return Hello(grammar.hello_name(argument.strip()), self._pending == Verb.EHLO)
+    # -- chunks (RFC 3030) -------------------------------------------------------------------------------------------
 
-    def _mail(self, argument: bytes) -> Event:
-        local, domain, rest = grammar.mail_path(argument)
-        args = grammar.parameters(rest) if rest else {}
-        parameters = mail_parameters(args)
-        if not (local.isascii() and domain.isascii()):
-            raise BadSyntax(replies.NOT_UTF8)
-        if self._options.size_bytes and parameters.size_bytes > self._options.size_bytes:
-            raise BadSyntax(replies.TOO_BIG)  # RFC 1870 §6.1
-        return Mail(Address(local, domain, args), parameters)
-
-    def _rcpt(self, argument: bytes) -> Event:
-        local, domain, rest = grammar.rcpt_path(argument)
-        args = grammar.parameters(rest) if rest else {}
-        check_rcpt_parameters(args)
-        if not (local.isascii() and domain.isascii()):
-            raise BadSyntax(replies.NOT_UTF8)
-        if self._options.max_recipients and self._recipients >= self._options.max_recipients:
-            raise BadSyntax(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
-        return Rcpt(Address(local, domain, args))
-
-    def _data(self, argument: bytes) -> Event:
-        _no_argument(argument)
+    def _bdat(self, argument: bytes) -> Event | None:
+        """Whatever the answer will be, the chunk's octets follow the command and are no commands."""
+        try:
+            octets, last = commands.chunk(argument)
+        except BadSyntax as error:
+            return self._answer(Verb.BDAT, error.reply)
+        refusal = self._illegal(Verb.BDAT)
+        if refusal is not None:
+            self._discard_bytes = octets
+            self._discard_reply = Verb.BDAT, refusal
+            return None
+        first = self._chunks is None
+        if self._chunks is None:
+            self._chunks = ChunkReader(self._options.size_bytes)
+        self._chunks.begin(octets, last)
+        if not first:
+            self._in_chunk = True
+            return None
+        self._pending = Verb.BDAT
         return Data()
 
-    def _rset(self, argument: bytes) -> Event:
-        _no_argument(argument)
-        return Reset()
+    def _next_of_chunk(self) -> Event | None:
+        chunks = self._chunks
+        assert chunks is not None
+        segment = chunks.next(self._buffer)
+        if segment is not None or chunks.left_bytes:
+            return segment
+        self._in_chunk = False
+        if chunks.last or chunks.refusal is not None:
+            self._chunks = None
+            self._pending = Verb.DOT
+            return End(chunks.size_bytes, chunks.refusal)
+        return self._answer(Verb.BDAT, replies.CHUNK_OK)
 
-    def _quit(self, argument: bytes) -> Event:
-        _no_argument(argument)
-        return Quit()
-
-    def _noop(self, argument: bytes) -> None:
-        self.reply(replies.OK)
-
-    def _help(self, argument: bytes) -> None:
-        self.reply(replies.HELP)
-
-    def _vrfy(self, argument: bytes) -> None:
-        # RFC 5321 §7.3: what exists here is nobody's business.
-        self.reply(replies.CANNOT_VERIFY if argument.strip() else replies.VRFY_NEEDS_NAME)
+    def _discard(self) -> bool:
+        """Drop what there is of an unwanted chunk; answer when it is all gone. False: more must come."""
+        self._discard_bytes -= len(self._buffer.take(self._discard_bytes))
+        if self._discard_bytes:
+            return False
+        assert self._discard_reply is not None
+        verb, reply = self._discard_reply
+        self._discard_reply = None
+        self._answer(verb, reply)
+        return True
 
     # -- out: replies to bytes ---------------------------------------------------------------------------------------
 
@@ -213,19 +258,46 @@ class Connection:
         if verb is None:
             raise LocalError("no event waits for a reply")
         self._pending = None
-        self._out.append(reply.wire)
         code = reply.code
+        if verb == Verb.BDAT and self._chunks is not None and not self._in_chunk and code != 250:
+            self._answer_first_chunk(self._chunks, reply)
+            return
+        self._out.append(reply.wire)
         if verb != Verb.UNKNOWN:
             self._machine.answered(verb, code)
+        if code >= 500:
+            self.errors += 1
         if verb == Verb.RCPT:
-            self._recipients += code < 400
+            self._facts.recipients += code < 400
         elif verb == Verb.MAIL:
-            self._recipients = 0
-        elif verb == Verb.DATA and code < 400:
-            self._buffer.settle()
-            self._body = BodyReader(self._options.size_bytes, self._options.bare_newline)
+            if code < 400:
+                self._facts.recipients = 0
+                self._facts.mail = self._proposed
+        elif verb == Verb.DATA:
+            if code < 400:
+                self._buffer.settle()
+                self._body = BodyReader(self._options.size_bytes, self._options.bare_newline)
+        elif verb == Verb.DOT:
+            self.junk = 0
         if verb not in HOLDS_REPLY:
             self.flush_due = True
+
+    def _answer_first_chunk(self, chunks: ChunkReader, reply: Reply) -> None:
+        """354 lets the octets come, and is not sent; a refusal is sent when they have been dropped (RFC 3030 §2)."""
+        if reply.code < 400:
+            self._machine.answered(Verb.BDAT, reply.code)
+            self._in_chunk = True
+        else:
+            self._chunks = None
+            self._discard_bytes = chunks.left_bytes
+            self._discard_reply = Verb.BDAT, reply
+
+    def reply_each(self, each: Sequence[Reply]) -> None:
+        """Answer `End` in LMTP: one reply per accepted recipient, in their order (RFC 2033 §4.2)."""
+        if self._pending != Verb.DOT or not each:
+            raise LocalError("only the end of a message has a reply for each recipient")
+        self._out.extend(reply.wire for reply in each[:-1])
+        self.reply(each[-1])
 
     def interrupt(self, reply: Reply) -> None:
         """Say something that answers nothing (421 before a close), and close."""
@@ -243,41 +315,3 @@ class Connection:
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return data
-
-
-def _no_argument(argument: bytes) -> None:
-    if argument.strip():
-        raise BadSyntax(replies.NO_ARGUMENT_ALLOWED)
-
-
-def _unknown(line: bytes) -> Reply:
-    return replies.UNKNOWN_COMMAND if line.isascii() and line.decode().isprintable() else replies.BAD_CHARACTERS
-
-
-def _out_of_sequence(phase: Phase, verb: Verb) -> Reply:
-    """503, with the word that helps."""
-    if phase is Phase.HELLO:
-        return replies.HELLO_FIRST
-    if verb is Verb.MAIL:
-        return replies.NESTED_MAIL
-    if verb is Verb.RCPT:
-        return replies.NEED_MAIL
-    if verb is Verb.DATA:
-        return replies.NO_VALID_RECIPIENTS if phase is Phase.MAIL else replies.NEED_RCPT
-    return replies.BAD_SEQUENCE
-
-
-_COMMANDS: tuple[tuple[Verb, Callable[[Connection, bytes], Event | None]], ...] = (
-    (Verb.EHLO, Connection._hello),
-    (Verb.HELO, Connection._hello),
-    (Verb.MAIL, Connection._mail),
-    (Verb.RCPT, Connection._rcpt),
-    (Verb.DATA, Connection._data),
-    (Verb.RSET, Connection._rset),
-    (Verb.NOOP, Connection._noop),
-    (Verb.VRFY, Connection._vrfy),
-    (Verb.HELP, Connection._help),
-    (Verb.QUIT, Connection._quit),
-)
-_VERBS: dict[bytes, Verb] = {verb.name.encode(): verb for verb, _ in _COMMANDS}
-_PARSERS: dict[int, Callable[[Connection, bytes], Event | None]] = dict(_COMMANDS)

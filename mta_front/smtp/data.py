@@ -84,3 +84,37 @@ class BodyReader:
             else:
                 segment = _ANY_NEWLINE.sub(b"\r\n", segment)
         return segment
+
+
+class ChunkReader:
+    """Reads the chunks of one message (RFC 3030 §2): octets that are counted, not lines, so nothing is un-stuffed and
+    no newline is looked at. `left_bytes` and `last` are those of the present chunk.
+    """
+
+    __slots__ = ("_limit_bytes", "last", "left_bytes", "refusal", "size_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self.left_bytes = 0
+        self.last = False
+        self.refusal: replies.Reply | None = None
+        self.size_bytes = 0
+
+    def begin(self, octets: int, last: bool) -> None:
+        """A BDAT command announced a chunk."""
+        self.left_bytes = octets
+        self.last = last
+
+    def next(self, buffer: ReceiveBuffer) -> Segment | None:
+        """The next octets of the present chunk; None: it is complete (`left_bytes` 0), or more are wanted."""
+        while self.left_bytes:
+            taken = buffer.take(self.left_bytes)
+            if not taken:
+                return None
+            self.left_bytes -= len(taken)
+            self.size_bytes += len(taken)
+            if self._limit_bytes and self.size_bytes > self._limit_bytes:
+                self.refusal = replies.TOO_BIG
+            if self.refusal is None:
+                return Segment(taken, not taken.endswith(b"\r\n"))
+        return None

@@ -1,6 +1,7 @@
 """What the core tells its owner: one event at a time, in the order of the wire.
 
-Every event but `Segment` is a question and must be answered with `Connection.reply` before the next one is given.
+Every event but `Segment` and `Abandoned` is a question, to be answered with `Connection.reply` before the next one is
+given.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ class Event:
 
 
 class Hello(Event):
-    """EHLO (`extended`) or HELO, with the name that the client gave itself. The transaction, if any, is void."""
+    """`command` EHLO, HELO or LHLO, with the name that the client gave itself. The transaction, if any, is void."""
 
-    __slots__ = ("extended", "name")
+    __slots__ = ("command", "name")
 
-    def __init__(self, name: str, extended: bool) -> None:
+    def __init__(self, command: str, name: str) -> None:
+        self.command = command
         self.name = name
-        self.extended = extended
 
 
 class Mail(Event):
@@ -46,7 +47,7 @@ class Rcpt(Event):
 
 
 class Data(Event):
-    """DATA: answer 354 to have the message, else refuse."""
+    """DATA, or the first BDAT: answer 354 to have the message, else refuse. The core does not send a 354 to BDAT."""
 
     __slots__ = ()
 
@@ -73,6 +74,14 @@ class End(Event):
     def __init__(self, size_bytes: int, refusal: replies.Reply | None) -> None:
         self.size_bytes = size_bytes
         self.refusal = refusal
+
+
+class Abandoned(Event):
+    """The message will not be completed: between two chunks the client said something else (RSET, EHLO, QUIT), which is
+    the next event. Needs no answer.
+    """
+
+    __slots__ = ()
 
 
 class Reset(Event):

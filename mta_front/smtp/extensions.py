@@ -12,6 +12,7 @@ def advertised(
     hide_size: bool = False,
     hide_8bitmime: bool = False,
     hide_enhancedstatuscodes: bool = False,
+    hide_smtputf8: bool = False,
 ) -> tuple[str, ...]:
     """The lines after the first of an EHLO reply. `size_bytes` 0: "SIZE" without a number (RFC 1870 §3)."""
     lines = (
@@ -19,6 +20,8 @@ def advertised(
         (hide_size, f"SIZE {size_bytes}" if size_bytes else "SIZE"),
         (hide_8bitmime, "8BITMIME"),
         (hide_enhancedstatuscodes, "ENHANCEDSTATUSCODES"),
+        (hide_smtputf8, "SMTPUTF8"),
+        (False, "CHUNKING"),
     )
     return tuple(line for hidden, line in lines if not hidden)
 

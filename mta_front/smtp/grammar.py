@@ -39,27 +39,44 @@ _TAIL = rb"> *(?: (.*))?"
 _MAIL = re.compile(rb"(?i:FROM): ?<(?:" + _SOURCE_ROUTE + _MAILBOX + rb")?" + _TAIL, re.DOTALL)
 # Forward-path, "<Postmaster>" (RFC 5321 §4.1.1.3)
 _RCPT = re.compile(rb"(?i:TO): ?<(?:" + _SOURCE_ROUTE + _MAILBOX + rb"|((?i:postmaster)))" + _TAIL, re.DOTALL)
+# What some senders write all the same: no angle brackets, spaces within them, dots anywhere in the local part, anything
+# printable in the domain. Never a space, an angle bracket or a control character in the address itself.
+_LENIENT = (
+    rb" *: *<? *"
+    + _SOURCE_ROUTE
+    + rb"(?:([^\x00-\x20\x7f<>@\"]+|"
+    + _QUOTED_STRING
+    + rb")@([^\x00-\x20\x7f<>@:]+)%s) *>?(?: +(.*))?"
+)
+_MAIL_LENIENT = re.compile(rb"(?i:FROM)" + _LENIENT % b"", re.DOTALL)
+_RCPT_LENIENT = re.compile(rb"(?i:TO)" + _LENIENT % rb"|((?i:postmaster))", re.DOTALL)
 # esmtp-param = esmtp-keyword ["=" esmtp-value]
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e\x80-\xff]+))?")
 # ehlo = "EHLO" SP ( Domain / address-literal ). Clients say anything; what is printable and has no space is taken.
 _HELLO_NAME = re.compile(rb"[\x21-\x7e]{1,255}")
 
+# xtext = *( xchar / hexchar ); hexchar = "+" 2(%x30-39 / %x41-46) (RFC 3461 §4)
+_XTEXT = re.compile(r"(?:[^\x00-\x20+=\x7f]|\+[0-9A-F]{2})*")
+_HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
+# EmbeddedUnicodeChar = %x5C.78 "{" HEXPOINT "}" (RFC 6533 §3)
+_EMBEDDED = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
+
 Path = tuple[str, str, bytes]
 """local part, domain, and the unparsed parameters."""
 
 
-def mail_path(line: bytes) -> Path:
+def mail_path(line: bytes, lenient: bool = False) -> Path:
     """Parse what follows "MAIL ". Raises BadSyntax."""
-    match = _MAIL.fullmatch(line)
+    match = _MAIL.fullmatch(line) or (_MAIL_LENIENT.fullmatch(line) if lenient else None)
     if match is None:
         raise BadSyntax(replies.BAD_SENDER)
     local, domain, rest = match.groups()
     return _checked(local, domain, rest, replies.BAD_SENDER)
 
 
-def rcpt_path(line: bytes) -> Path:
+def rcpt_path(line: bytes, lenient: bool = False) -> Path:
     """Parse what follows "RCPT ". Raises BadSyntax."""
-    match = _RCPT.fullmatch(line)
+    match = _RCPT.fullmatch(line) or (_RCPT_LENIENT.fullmatch(line) if lenient else None)
     if match is None:
         raise BadSyntax(replies.BAD_RECIPIENT)
     local, domain, postmaster, rest = match.groups()
@@ -98,8 +115,30 @@ def parameters(rest: bytes) -> dict[str, str]:
     return found
 
 
-def hello_name(argument: bytes) -> str:
-    """The name a client gives itself in EHLO or HELO. Raises BadSyntax."""
+def xtext(value: str, unitext: bool = False) -> str:
+    r"""Decode xtext (RFC 3461 §4): "+" and two upper-case hexadecimal digits stand for an octet. Raises BadSyntax.
+
+    `unitext`: UTF-8 is allowed, and \x{...} as RFC 6533 §3 has it, in the value of ORCPT=utf-8;….
+    """
+    if _XTEXT.fullmatch(value) is None or not (unitext or value.isascii()):
+        raise BadSyntax(replies.BAD_PARAMETER)
+    decoded = _HEXCHAR.sub(lambda found: chr(int(found[1], 16)), value) if "+" in value else value
+    if unitext:
+        decoded = _EMBEDDED.sub(_code_point, decoded)
+    if not decoded.isprintable():
+        raise BadSyntax(replies.BAD_PARAMETER)  # a line end here would forge a field of a report
+    return decoded
+
+
+def _code_point(found: re.Match[str]) -> str:
+    point = int(found[1], 16)
+    if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF:
+        raise BadSyntax(replies.BAD_PARAMETER)
+    return chr(point)
+
+
+def hello_name(argument: bytes, refusal: replies.Reply) -> str:
+    """The name a client gives itself in EHLO, HELO or LHLO. Raises BadSyntax."""
     if _HELLO_NAME.fullmatch(argument) is None:
-        raise BadSyntax(replies.HELLO_NEEDS_NAME)
+        raise BadSyntax(refusal)
     return argument.decode("ascii")

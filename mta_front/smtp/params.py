@@ -3,24 +3,107 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from mta_front.smtp import replies
+from mta_front.smtp import grammar, replies
 from mta_front.smtp.errors import BadSyntax
 
 _SIZE = re.compile(r"[0-9]{1,20}")  # size-value (RFC 1870 §4)
-_BODY = {"7BIT": "7bit", "8BITMIME": "8bitmime"}  # RFC 6152 §2
+_BODY = {"7BIT": "7bit", "8BITMIME": "8bitmime", "BINARYMIME": "binarymime"}  # RFC 6152 §2, RFC 3030 §3
+_RET = frozenset({"FULL", "HDRS"})  # RFC 3461 §4.3
+_NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})  # RFC 3461 §4.1
+MAX_ENVID_OCTETS = 100  # RFC 3461 §4.4, §5.4
+MAX_ORCPT_OCTETS = 500  # RFC 3461 §4.2, §5.4
+_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")  # addr-type = atom (RFC 3461 §4.2)
+
+
+@dataclass(slots=True)
+class MailDsn:
+    """What the sender wants to know: `ret` "FULL", "HDRS" or "", `envid` decoded (RFC 3461 §4.3, §4.4)."""
+
+    ret: str = ""
+    envid: str = ""
+
+
+@dataclass(slots=True)
+class RcptDsn:
+    """`notify`: "NEVER", or any of "SUCCESS", "FAILURE", "DELAY", or nothing; `orcpt` "rfc822;a@b", decoded."""
+
+    notify: tuple[str, ...] = ()
+    orcpt: str = ""
 
 
 @dataclass(slots=True)
 class MailParameters:
-    """`size_bytes` as declared, 0 when not; `body_type` "7bit" or "8bitmime"."""
+    """`size_bytes` as declared, 0 when not; `body_type` "7bit", "8bitmime", "binarymime"; `auth`: the submitter that a
+    trusted peer names, None when it names none (RFC 4954 §5).
+    """
 
     size_bytes: int = 0
     body_type: str = "7bit"
+    smtp_utf8: bool = False
+    require_tls: bool = False
+    auth: str | None = None
+    dsn: MailDsn = field(default_factory=MailDsn)
 
 
 NO_MAIL_PARAMETERS = MailParameters()
+
+
+def _valueless(value: str) -> bool:
+    if value:
+        raise BadSyntax(replies.BAD_PARAMETER)
+    return True
+
+
+def _size(parameters: MailParameters, value: str) -> None:
+    if _SIZE.fullmatch(value) is None:
+        raise BadSyntax(replies.BAD_PARAMETER)
+    parameters.size_bytes = int(value)
+
+
+def _body(parameters: MailParameters, value: str) -> None:
+    if value.upper() not in _BODY:
+        raise BadSyntax(replies.BAD_PARAMETER)
+    parameters.body_type = _BODY[value.upper()]
+
+
+def _smtp_utf8(parameters: MailParameters, value: str) -> None:
+    parameters.smtp_utf8 = _valueless(value)  # RFC 6531 §3.4
+
+
+def _require_tls(parameters: MailParameters, value: str) -> None:
+    parameters.require_tls = _valueless(value)  # RFC 8689 §3
+
+
+def _ret(parameters: MailParameters, value: str) -> None:
+    if value.upper() not in _RET:
+        raise BadSyntax(replies.BAD_PARAMETER)
+    parameters.dsn.ret = value.upper()
+
+
+def _envid(parameters: MailParameters, value: str) -> None:
+    if not value or len(value) > MAX_ENVID_OCTETS:
+        raise BadSyntax(replies.BAD_PARAMETER)
+    parameters.dsn.envid = grammar.xtext(value)
+
+
+def _auth(parameters: MailParameters, value: str) -> None:
+    if not value:
+        raise BadSyntax(replies.BAD_PARAMETER)
+    parameters.auth = grammar.xtext(value)
+
+
+_MAIL: dict[str, Callable[[MailParameters, str], None]] = {
+    "SIZE": _size,
+    "BODY": _body,
+    "SMTPUTF8": _smtp_utf8,
+    "REQUIRETLS": _require_tls,
+    "RET": _ret,
+    "ENVID": _envid,
+    "AUTH": _auth,
+}
 
 
 def mail_parameters(args: dict[str, str]) -> MailParameters:
@@ -29,20 +112,35 @@ def mail_parameters(args: dict[str, str]) -> MailParameters:
         return NO_MAIL_PARAMETERS
     parameters = MailParameters()
     for name, value in args.items():
-        if name == "SIZE":
-            if _SIZE.fullmatch(value) is None:
-                raise BadSyntax(replies.BAD_PARAMETER)
-            parameters.size_bytes = int(value)
-        elif name == "BODY":
-            if value.upper() not in _BODY:
-                raise BadSyntax(replies.BAD_PARAMETER)
-            parameters.body_type = _BODY[value.upper()]
-        else:
+        read = _MAIL.get(name)
+        if read is None:
             raise BadSyntax(replies.UNKNOWN_PARAMETER)
+        read(parameters, value)
     return parameters
 
 
-def check_rcpt_parameters(args: dict[str, str]) -> None:
-    """Read the parameters of RCPT: none is known yet. Raises BadSyntax."""
-    if args:
-        raise BadSyntax(replies.UNKNOWN_PARAMETER)
+def rcpt_parameters(args: dict[str, str]) -> RcptDsn:
+    """Read the parameters of RCPT. Raises BadSyntax."""
+    dsn = RcptDsn()
+    for name, value in args.items():
+        if name == "NOTIFY":
+            dsn.notify = _notify(value)
+        elif name == "ORCPT":
+            dsn.orcpt = _orcpt(value)
+        else:
+            raise BadSyntax(replies.UNKNOWN_PARAMETER)
+    return dsn
+
+
+def _notify(value: str) -> tuple[str, ...]:
+    wanted = tuple(value.upper().split(","))
+    if wanted != ("NEVER",) and (not _NOTIFY.issuperset(wanted) or len(set(wanted)) != len(wanted)):
+        raise BadSyntax(replies.BAD_PARAMETER)
+    return wanted
+
+
+def _orcpt(value: str) -> str:
+    kind, semicolon, address = value.partition(";")
+    if not semicolon or not address or len(value) > MAX_ORCPT_OCTETS or _ADDRESS_TYPE.fullmatch(kind) is None:
+        raise BadSyntax(replies.BAD_PARAMETER)
+    return f"{kind};{grammar.xtext(address, unitext=kind.lower() == 'utf-8')}"

@@ -1,10 +1,10 @@
 """The state machine of the receiving side, whole.
 
 How it works. A connection is in one `Phase`. Each thing a client does is a `Verb`: its commands, and two that are no
-commands: CONNECT (it came) and DOT (its message ended). A verb is legal in a phase where `TRANSITIONS` has the pair; a
-missing pair is answered 503 and nothing moves. A legal verb does not move the machine either: **our reply does**. When
-we answer 2xx or 3xx the phase becomes the table's; a 4xx or 5xx leaves it, but for the pairs in `REFUSALS`. 421 closes
-from everywhere (RFC 5321 §3.8).
+commands: CONNECT (it came) and DOT (its message ended, by a dot or by BDAT LAST). A verb is legal in a phase where
+`TRANSITIONS` has the pair; a missing pair is answered 503 and nothing moves. A legal verb does not move the machine
+either: **our reply does**. When we answer 2xx or 3xx the phase becomes the table's; a 4xx or 5xx leaves it, but for the
+pairs in `REFUSALS`. 421 closes from everywhere (RFC 5321 §3.8).
 
 Rule: this file is the only one that assigns the phase. What looks like state elsewhere (which recipients, how many
 errors) is data that never decides which command is legal.
@@ -24,7 +24,8 @@ class Phase(IntEnum):
     MAIL = 3  # a sender was accepted
     RCPT = 4  # at least one recipient was accepted
     BODY = 5  # 354 was sent: what comes is the message
-    CLOSED = 6
+    CHUNKS = 6  # a first BDAT was taken: chunks of the message come, or may come
+    CLOSED = 7
 
 
 class Verb(IntEnum):
@@ -33,37 +34,47 @@ class Verb(IntEnum):
     CONNECT = 0
     EHLO = 1
     HELO = 2
-    MAIL = 3
-    RCPT = 4
-    DATA = 5
-    DOT = 6
-    RSET = 7
-    NOOP = 8
-    VRFY = 9
-    HELP = 10
-    QUIT = 11
-    UNKNOWN = 12
+    LHLO = 3
+    MAIL = 4
+    RCPT = 5
+    DATA = 6
+    BDAT = 7
+    DOT = 8
+    RSET = 9
+    NOOP = 10
+    VRFY = 11
+    EXPN = 12
+    HELP = 13
+    QUIT = 14
+    UNKNOWN = 15
 
 
-_GREETED = (Phase.HELLO, Phase.READY, Phase.MAIL, Phase.RCPT)
+_GREETED = (Phase.HELLO, Phase.READY, Phase.MAIL, Phase.RCPT, Phase.CHUNKS)
 
 TRANSITIONS: dict[tuple[int, int], Phase] = {
     (Phase.GREETING, Verb.CONNECT): Phase.HELLO,
     # A new EHLO or HELO in the middle is a reset (RFC 5321 §4.1.4).
     **{(phase, Verb.EHLO): Phase.READY for phase in _GREETED},
     **{(phase, Verb.HELO): Phase.READY for phase in _GREETED},
+    **{(phase, Verb.LHLO): Phase.READY for phase in _GREETED},
     (Phase.READY, Verb.MAIL): Phase.MAIL,
     (Phase.MAIL, Verb.RCPT): Phase.RCPT,
     (Phase.RCPT, Verb.RCPT): Phase.RCPT,
     (Phase.RCPT, Verb.DATA): Phase.BODY,
     (Phase.BODY, Verb.DOT): Phase.READY,
+    # One message is DATA or BDAT, never both (RFC 3030 §2).
+    (Phase.RCPT, Verb.BDAT): Phase.CHUNKS,
+    (Phase.CHUNKS, Verb.BDAT): Phase.CHUNKS,
+    (Phase.CHUNKS, Verb.DOT): Phase.READY,
     (Phase.HELLO, Verb.RSET): Phase.HELLO,
     (Phase.READY, Verb.RSET): Phase.READY,
     (Phase.MAIL, Verb.RSET): Phase.READY,
     (Phase.RCPT, Verb.RSET): Phase.READY,
+    (Phase.CHUNKS, Verb.RSET): Phase.READY,
     # Legal at any time, and change nothing (RFC 5321 §4.1.4).
     **{(phase, Verb.NOOP): phase for phase in _GREETED},
     **{(phase, Verb.VRFY): phase for phase in _GREETED},
+    **{(phase, Verb.EXPN): phase for phase in _GREETED},
     **{(phase, Verb.HELP): phase for phase in _GREETED},
     **{(phase, Verb.QUIT): Phase.CLOSED for phase in _GREETED},
 }
@@ -72,6 +83,10 @@ REFUSALS: dict[tuple[int, int], Phase] = {
     (Phase.GREETING, Verb.CONNECT): Phase.CLOSED,
     # Accepted or not, the transaction is over (RFC 5321 §4.1.1.4).
     (Phase.BODY, Verb.DOT): Phase.READY,
+    # A chunk that is refused ends the transaction (RFC 3030 §2).
+    (Phase.RCPT, Verb.BDAT): Phase.READY,
+    (Phase.CHUNKS, Verb.BDAT): Phase.READY,
+    (Phase.CHUNKS, Verb.DOT): Phase.READY,
 }
 
 HOLDS_REPLY: frozenset[int] = frozenset({Verb.MAIL, Verb.RCPT, Verb.RSET})

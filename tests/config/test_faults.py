@@ -58,7 +58,10 @@ def file(tmp_path: Path) -> Path:
             "[store]\nprefix = 'a{b}'",
             'f.toml:2: store.prefix = "a{b}": must be 1 to 64 letters, digits, ".", "_", ":" or "-"',
         ),
-        ("[[listeners]]\nprotocol = 'lmtp'", 'f.toml:2: listeners[0].protocol = "lmtp": must be "smtp"'),
+        (
+            "[[listeners]]\nprotocol = 'http'",
+            'f.toml:2: listeners[0].protocol = "http": must be "smtp" or "lmtp"',
+        ),
         ("[[listeners]]\nhide_size = 1", "f.toml:2: listeners[0].hide_size = 1: must be true or false"),
         ("[[listeners]]\nbind = 'x:1'", 'f.toml:2: listeners[0].bind = "x:1": must be a list with something in it'),
         ("[[listeners]]\nbind = []", "f.toml:2: listeners[0].bind = []: must be a list with something in it"),

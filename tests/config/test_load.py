@@ -143,9 +143,10 @@ class TestDevelopment:
 
     def test_is_a_loopback_server_with_a_maildir(self) -> None:
         settings = development({}, {})
-        [listener] = settings.listeners
+        [listener, lmtp] = settings.listeners
         [route] = settings.relay.routes
         assert (listener.name, listener.bind, listener.relay_domains) == ("mx", ["127.0.0.1:2525"], ["*"])
+        assert (lmtp.name, lmtp.bind, lmtp.protocol) == ("lmtp", ["127.0.0.1:2424"], "lmtp")
         assert (route.recipients, route.transport, route.path) == (["*"], "maildir", Path("var/mail"))
         assert settings.admin.bind == "127.0.0.1:9580"
         assert settings.store.url == ""

@@ -95,10 +95,12 @@ def _answer(connection: Connection, event: events.Event, heard: Heard, answers: 
         heard.body += event.data
         return
     heard.asked.append(type(event).__name__)
+    if isinstance(event, events.Abandoned):
+        return
     refused = bool(answers >> len(heard.asked) % 8 & 1)
     match event:
         case events.Hello():
-            reply = hello_reply("mx.example", advertised(size_bytes=0) if event.extended else ())
+            reply = hello_reply("mx.example", () if event.command == "HELO" else advertised(size_bytes=0))
         case events.Data():
             reply = LATER if refused else replies.START_MAIL_INPUT
             heard.body = b""

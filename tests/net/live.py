@@ -6,6 +6,7 @@ import _socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import gevent
@@ -18,6 +19,8 @@ from mta_front.server import Server
 from mta_front.smtp import replies
 from mta_front.smtp.connection import ConnectionOptions
 from mta_front.smtp.extensions import advertised
+
+CORE = tuple(field.name for field in fields(ConnectionOptions))
 
 
 class Noted(Events):
@@ -66,7 +69,9 @@ class Live:
 
 def options(**given: Any) -> SessionOptions:
     """Session options; those of the core by their names."""
-    core = {name: given.pop(name) for name in ("size_bytes", "max_recipients", "bare_newline") if name in given}
+    core = {name: given.pop(name) for name in CORE if name in given}
+    if "disabled_commands" in core:
+        core["disabled_commands"] = frozenset(core["disabled_commands"])
     values: dict[str, Any] = {
         "listener": "test",
         "server_name": "mx.ours.example",

@@ -26,9 +26,13 @@ class Owner:
     """Drives a `Connection` as the pump does."""
 
     def __init__(self, **options: Any) -> None:
+        if "disabled_commands" in options:
+            options["disabled_commands"] = frozenset(options["disabled_commands"])
         self.connection = Connection(ConnectionOptions(**options))
         self.extensions = advertised(size_bytes=options.get("size_bytes", 0))
         self.heard = Heard()
+        self.lmtp = bool(options.get("lmtp"))
+        self._recipients = 0
         self._body: list[bytes] = []
         self.connection.reply(replies.banner("mx.ours.example"))
         self._send()
@@ -55,14 +59,19 @@ class Owner:
         if isinstance(event, events.Segment):
             self._body.append(event.data)
             return
+        if isinstance(event, events.Abandoned):
+            self.heard.names.append("Abandoned")
+            return
         self.heard.names.append(type(event).__name__)
         reply = replies.OK
         if isinstance(event, events.Hello):
-            reply = hello_reply("mx.ours.example", self.extensions if event.extended else ())
+            reply = hello_reply("mx.ours.example", () if event.command == "HELO" else self.extensions)
         elif isinstance(event, events.Mail):
             reply = replies.SENDER_OK
+            self._recipients = 0
         elif isinstance(event, events.Rcpt):
             reply = replies.RECIPIENT_OK
+            self._recipients += 1
         elif isinstance(event, events.Data):
             reply = replies.START_MAIL_INPUT
             self._body = []
@@ -73,6 +82,9 @@ class Owner:
                 reply = event.refusal
         elif isinstance(event, events.Quit):
             reply = replies.BYE
+        if isinstance(event, events.End) and self.lmtp:
+            self.connection.reply_each([reply] * self._recipients)
+            return
         self.connection.reply(reply)
 
 

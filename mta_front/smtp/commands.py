@@ -1,0 +1,164 @@
+"""From one command line to an event: which verb it is, and its arguments by the grammar.
+
+Pure functions over what the session has told so far (`Facts`); legality is for `state`, answering for `connection`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mta_front.smtp import grammar, replies
+from mta_front.smtp.address import Address
+from mta_front.smtp.errors import BadSyntax
+from mta_front.smtp.events import Data, Event, Hello, Mail, Quit, Rcpt, Reset
+from mta_front.smtp.params import NO_MAIL_PARAMETERS, MailParameters, mail_parameters, rcpt_parameters
+from mta_front.smtp.replies import Reply
+from mta_front.smtp.state import Phase, Verb
+
+
+@dataclass(slots=True, kw_only=True)
+class ConnectionOptions:
+    """What a listener says of its sessions. Sizes in octets; 0: no limit. `disabled_commands` in upper case."""
+
+    lmtp: bool = False
+    size_bytes: int = 0
+    max_recipients: int = 0
+    bare_newline: str = "normalize"
+    lenient_address_parsing: bool = False
+    disabled_commands: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the grammar of later commands depends on."""
+
+    options: ConnectionOptions
+    secure: bool = False
+    recipients: int = 0
+    mail: MailParameters = field(default_factory=lambda: NO_MAIL_PARAMETERS)
+
+
+def verbs(lmtp: bool) -> dict[bytes, Verb]:
+    """The commands that exist in this protocol: LMTP has LHLO for EHLO and HELO (RFC 2033 §4.1)."""
+    absent = (Verb.EHLO, Verb.HELO) if lmtp else (Verb.LHLO,)
+    named = [verb for verb in Verb if verb not in (Verb.CONNECT, Verb.DOT, Verb.UNKNOWN, *absent)]
+    return {verb.name.encode(): verb for verb in named}
+
+
+def parse(verb: Verb, argument: bytes, facts: Facts) -> Event | Reply:
+    """The event that a legal command is, or the reply for one that needs nobody's opinion. Raises BadSyntax."""
+    return _PARSERS[verb](argument, facts)
+
+
+_BDAT = re.compile(
+    rb"([0-9]{1,20})(?: +((?i:LAST)))?"
+)  # bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] (RFC 3030 §2)
+
+
+def chunk(argument: bytes) -> tuple[int, bool]:
+    """Octets of a BDAT command, and whether it is the last. Raises BadSyntax."""
+    match = _BDAT.fullmatch(argument.strip())
+    if match is None:
+        raise BadSyntax(replies.BDAT_NEEDS_SIZE)
+    return int(match[1]), match[2] is not None
+
+
+def unknown(line: bytes) -> Reply:
+    """The reply to what is no command."""
+    return replies.UNKNOWN_COMMAND if line.isascii() and line.decode().isprintable() else replies.BAD_CHARACTERS
+
+
+def out_of_sequence(phase: Phase, verb: Verb, lmtp: bool) -> Reply:
+    """503, with the word that helps."""
+    if phase is Phase.HELLO:
+        return replies.LHLO_FIRST if lmtp else replies.HELLO_FIRST
+    if verb is Verb.MAIL:
+        return replies.NESTED_MAIL
+    if verb is Verb.RCPT:
+        return replies.NEED_MAIL if phase is Phase.READY else replies.BAD_SEQUENCE
+    if verb in (Verb.DATA, Verb.BDAT) and phase is not Phase.CHUNKS:
+        # RFC 2033 §4.2 wants 503 here of LMTP
+        return replies.NO_VALID_RECIPIENTS if phase is Phase.MAIL and not lmtp else replies.NEED_RCPT
+    return replies.BAD_SEQUENCE
+
+
+def _hello(verb: Verb, refusal: Reply) -> Callable[[bytes, Facts], Event]:
+    def parse_hello(argument: bytes, _facts: Facts) -> Event:
+        return Hello(verb.name, grammar.hello_name(argument.strip(), refusal))
+
+    return parse_hello
+
+
+def _mail(argument: bytes, facts: Facts) -> Event:
+    options = facts.options
+    local, domain, rest = grammar.mail_path(argument, options.lenient_address_parsing)
+    args = grammar.parameters(rest) if rest else {}
+    parameters = mail_parameters(args)
+    if not (parameters.smtp_utf8 or (local.isascii() and domain.isascii())):
+        raise BadSyntax(replies.NOT_UTF8)
+    if parameters.require_tls and not facts.secure:
+        raise BadSyntax(replies.REQUIRETLS_NEEDS_TLS)  # RFC 8689 §3
+    if options.size_bytes and parameters.size_bytes > options.size_bytes:
+        raise BadSyntax(replies.TOO_BIG)  # RFC 1870 §6.1
+    return Mail(Address(local, domain, args), parameters)
+
+
+def _rcpt(argument: bytes, facts: Facts) -> Event:
+    options = facts.options
+    local, domain, rest = grammar.rcpt_path(argument, options.lenient_address_parsing)
+    args = grammar.parameters(rest) if rest else {}
+    dsn = rcpt_parameters(args) if args else None
+    if not (facts.mail.smtp_utf8 or (local.isascii() and domain.isascii())):
+        raise BadSyntax(replies.NOT_UTF8)
+    if options.max_recipients and facts.recipients >= options.max_recipients:
+        raise BadSyntax(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
+    return Rcpt(Address(local, domain, args, dsn))
+
+
+def _data(argument: bytes, facts: Facts) -> Event:
+    _no_argument(argument)
+    if facts.mail.body_type == "binarymime":
+        raise BadSyntax(replies.BINARY_NEEDS_BDAT)  # RFC 3030 §3
+    return Data()
+
+
+def _rset(argument: bytes, _facts: Facts) -> Event:
+    _no_argument(argument)
+    return Reset()
+
+
+def _quit(argument: bytes, _facts: Facts) -> Event:
+    _no_argument(argument)
+    return Quit()
+
+
+def _vrfy(argument: bytes, _facts: Facts) -> Reply:
+    # RFC 5321 §7.3: who exists here is nobody's business.
+    return replies.CANNOT_VERIFY if argument.strip() else replies.VRFY_NEEDS_NAME
+
+
+def _expn(argument: bytes, _facts: Facts) -> Reply:
+    return replies.NO_LISTS if argument.strip() else replies.EXPN_NEEDS_NAME
+
+
+def _no_argument(argument: bytes) -> None:
+    if argument.strip():
+        raise BadSyntax(replies.NO_ARGUMENT_ALLOWED)
+
+
+_PARSERS: dict[int, Callable[[bytes, Facts], Event | Reply]] = {
+    Verb.EHLO: _hello(Verb.EHLO, replies.HELLO_NEEDS_NAME),
+    Verb.HELO: _hello(Verb.HELO, replies.HELLO_NEEDS_NAME),
+    Verb.LHLO: _hello(Verb.LHLO, replies.LHLO_NEEDS_NAME),
+    Verb.MAIL: _mail,
+    Verb.RCPT: _rcpt,
+    Verb.DATA: _data,
+    Verb.RSET: _rset,
+    Verb.NOOP: lambda _argument, _facts: replies.OK,
+    Verb.VRFY: _vrfy,
+    Verb.EXPN: _expn,
+    Verb.HELP: lambda _argument, _facts: replies.HELP,
+    Verb.QUIT: _quit,
+}

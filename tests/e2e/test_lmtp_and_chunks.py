@@ -1,0 +1,58 @@
+"""LMTP and chunks to the whole server: each recipient is answered, what was taken is delivered, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.front import Front
+from tests.settingsfile import OURS, smtp_route
+from tests.sink import Sink
+from tests.smtp_talk import Talk, talk
+from tests.wait import until
+
+MESSAGE = b"Message-ID: <1@x.example>\r\nSubject: x\r\n\r\n.dot\r\n"
+HOOKS = """
+from mta_front.hooks import Defer, Hooks
+
+class Choosy(Hooks):
+    def on_data(self, message, session):
+        message.read()
+        if session.transmission_type != "LMTP":
+            return None
+        return [Defer("not now") if r.local_part == "later" else None for r in session.envelope.rcpt_to]
+"""
+
+
+def test_lmtp_takes_the_message_for_those_whom_the_hook_took(
+    tmp_path: Path, serve: Callable[..., Front], sink: Sink
+) -> None:
+    (tmp_path / "choosy.py").write_text(HOOKS)
+    front = serve(smtp_route(sink.next_hop), listener={"protocol": "lmtp"}, hooks={"class": "choosy:Choosy"})
+    with Talk(front.address) as session:
+        session.greeting(verb="LHLO")
+        session.envelope("a@client.example", [f"one@{OURS}", f"later@{OURS}", f"two@{OURS}"])
+        first = session.body(MESSAGE)
+        second, third = session.reply(), session.reply()
+        assert (first.code, third.code) == (250, 250)
+        assert str(second) == "450 4.7.1 not now"
+        assert first.text == third.text
+    until(sink.deliveries, 10.0, "delivered")
+    front.await_empty_queue(10.0)
+    (delivery,) = sink.deliveries()
+    assert delivery.rcpt_to == (f"one@{OURS}", f"two@{OURS}")
+
+
+def test_chunks_are_stored_and_delivered(serve: Callable[..., Front], sink: Sink) -> None:
+    front = serve(smtp_route(sink.next_hop))
+    with talk(front.address) as session:
+        session.expect("MAIL FROM:<a@client.example> BODY=8BITMIME", 250)
+        session.expect(f"RCPT TO:<b@{OURS}>", 250)
+        session.raw(b"BDAT %d\r\n%sBDAT 0 LAST\r\n" % (len(MESSAGE), MESSAGE))
+        assert session.reply().code == 250
+        assert "queued as" in session.reply().text
+        for parameters in ("RET=FULL", "ENVID=x", "REQUIRETLS", "BODY=BINARYMIME"):
+            answer = session.command(f"MAIL FROM:<a@client.example> {parameters}")
+            assert answer.code in {530, 555}, "what the relay cannot honour is not promised"
+    until(sink.deliveries, 10.0, "delivered")
+    front.await_empty_queue(10.0)
