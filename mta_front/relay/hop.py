@@ -95,12 +95,14 @@ class Health:
         self.answer_s = answer_s if self.answer_s == math.inf else 0.8 * self.answer_s + 0.2 * answer_s
 
     def failed(self, now: float, outcome: Outcome) -> None:
-        """It cannot be used: set aside."""
+        """It cannot be used: set aside. While it is, more connections that end are no further failure."""
+        self.losses = 0
+        self.last = outcome
+        if self.failures and not self.proven and now < self.retry_at:
+            return
         self.retry_at = now + BACKOFF_S[min(self.failures, len(BACKOFF_S) - 1)]
         self.failures += 1
-        self.losses = 0
         self.proven = self.probing = False
-        self.last = outcome
 
     def lost(self) -> bool:
         """A connection broke in the middle; True if that was one too many."""

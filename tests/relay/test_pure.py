@@ -262,6 +262,15 @@ def test_back_off_grows_and_lets_one_probe() -> None:
     assert not health.admits(now + BACKOFF_S[-1] - 0.01)
 
 
+def test_many_connections_that_break_at_once_are_one_failure() -> None:
+    health = Health()
+    health.reached()
+    for _ in range(20):
+        health.failed(100.0, REASON)
+    assert not health.admits(100.0 + BACKOFF_S[0] - 0.01)
+    assert health.admits(100.0 + BACKOFF_S[0])
+
+
 def test_an_answered_message_forgives_everything() -> None:
     health = Health()
     for now in (0.0, 100.0, 200.0):
