@@ -322,6 +322,10 @@ class ClientConnection:
             text = f"5.3.4 The message has {transaction.size_bytes} octets, the next hop takes {limit}"
             transaction.resolve(Outcome("failed", 552, text))
             return [], ""
+        if transaction.body_type == "binarymime":
+            # DATA would turn each CR or LF into a line end (RFC 3030 §3); BDAT is not spoken here yet.
+            transaction.resolve(Outcome("failed", 554, "5.6.1 A binary message cannot be sent to the next hop"))
+            return [], ""
         takes_utf8 = "SMTPUTF8" in extensions
         refusal = _unsendable(transaction.mail_from, takes_utf8, "1.7")
         if refusal is not None:

@@ -231,6 +231,14 @@ def test_a_large_body_goes_through_in_pieces(make: Make) -> None:
     assert hop.bodies == [body]
 
 
+def test_what_requires_tls_is_not_sent_in_clear(make: Make) -> None:
+    with ScriptedHop() as hop:
+        deliver(make(hop), one := Try(require_tls=True))
+        assert str(one.only) == "550 5.7.30 REQUIRETLS, and no TLS to the next hop"
+        assert one.kinds == ["failed"]
+        assert hop.talks == []
+
+
 def failing(error: Exception) -> Callable[[], Iterable[bytes]]:
     def segments() -> Iterator[bytes]:
         yield b"first\r\n"

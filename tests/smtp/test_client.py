@@ -309,6 +309,12 @@ DIALOGS = {
         [Message(size_bytes=2001)],
         offer=b"250-hop\r\n250 SIZE 2000\r\n",
     ),
+    "a binary message is not spoilt by DATA": Dialog(
+        [],
+        [["failed 554 5.6.1 A binary message cannot be sent to the next hop"]],
+        [Message(body_type="binarymime")],
+        offer=b"250-hop\r\n250 BINARYMIME\r\n",
+    ),
     "SIZE 0 and nonsense are no limit": Dialog(
         [(b"MAIL FROM:<a@x> SIZE=2001\r\n", b"550 no\r\n")],
         [["failed 550 no"]],

@@ -62,6 +62,11 @@ class SmtpTransport:
 
     def deliver(self, attempt: Attempt) -> None:
         """Give it to the first next hop that takes it, or defer it."""
+        if attempt.envelope.require_tls:
+            # Rather not at all than in clear (RFC 8689 §4.2.1), and there is no TLS here yet.
+            refused = Outcome("failed", 550, "5.7.30 REQUIRETLS, and no TLS to the next hop")
+            attempt.report(attempt, [refused] * len(attempt.recipients), self.hops[0].name)
+            return
         now = time.monotonic()
         hops = self.hops
         while attempt.hops_tried < len(hops):
