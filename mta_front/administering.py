@@ -22,6 +22,7 @@ def main(child: ChildContext) -> int:
 
 
 def _serve(child: ChildContext) -> int:
+    from gevent import Timeout
     from gevent.event import Event
     from gevent.pool import Pool
     from gevent.pywsgi import WSGIHandler, WSGIServer
@@ -32,11 +33,15 @@ def _serve(child: ChildContext) -> int:
     from mta_front.observe.log import logger
 
     class Handler(WSGIHandler):  # type: ignore[misc]
-        """pywsgi's, with a limit on a client's silence."""
+        """pywsgi's, with a limit on a client's silence, and on the time that one request may take to arrive."""
 
         def __init__(self, sock: Any, address: Any, server: Any) -> None:
             sock.settimeout(SILENCE_TIMEOUT_S)
             super().__init__(sock, address or ("", 0), server)
+
+        def handle_one_request(self) -> Any:
+            with Timeout(SILENCE_TIMEOUT_S, TimeoutError()):
+                return super().handle_one_request()
 
         def handle(self) -> None:
             with contextlib.suppress(TimeoutError, ConnectionError):  # pywsgi has closed the connection

@@ -33,26 +33,33 @@ class Server:
     def add(self, sock: _socket.socket, options: SessionOptions, hooks: Hooks, max_clients: int = 0) -> None:
         """Serve `sock` (listening, non-blocking; it stays the caller's). `max_clients`: sessions at once, 0 = any."""
         roster = self._roster
-        own: set[Pump] = set()
+        admitted = 0
 
-        def full() -> bool:
-            return roster.full or (max_clients > 0 and len(own) >= max_clients)
+        def admit() -> bool:
+            nonlocal admitted
+            if roster.full or (max_clients and admitted >= max_clients):
+                return False
+            admitted += 1
+            roster.admit()
+            return True
 
-        serve = partial(self._serve, options, hooks, own)
-        self._listeners.append(Listener(sock, serve, full, partial(self._sink.fault, where="accept")))
+        def serve(accepted: _socket.socket, peer: Any) -> None:
+            nonlocal admitted
+            try:
+                self._serve(options, hooks, accepted, peer)
+            finally:
+                admitted -= 1
+                roster.release()
 
-    def _serve(self, options: SessionOptions, hooks: Hooks, own: set[Pump], sock: _socket.socket, peer: Any) -> None:
+        self._listeners.append(Listener(sock, serve, admit, partial(self._sink.fault, where="accept")))
+
+    def _serve(self, options: SessionOptions, hooks: Hooks, sock: _socket.socket, peer: Any) -> None:
         try:
             session = open_session(sock, peer, options)
         except OSError:  # gone before we looked
             sock.close()
             return
-        pump = Pump(Stream(sock), session, options, hooks, self._roster, self._sink)
-        own.add(pump)
-        try:
-            pump.run()
-        finally:
-            own.discard(pump)
+        Pump(Stream(sock), session, options, hooks, self._roster, self._sink).run()
 
     def start(self) -> None:
         """Begin to accept."""

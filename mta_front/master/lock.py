@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -73,13 +74,18 @@ class FileLock:
 
 
 def hold_data_dir(path: Path) -> FileLock:
-    """Make `data_dir` (0700) and lock it. Raises CannotStart: 73 if held or not to be made, 77 if not permitted."""
+    """Make `data_dir` (0700) and lock it. Raises CannotStart: 73 if held or not to be made, 77 if not permitted.
+
+    A directory that holds other things is not made private, since others may need it; if others may even write there
+    (`/tmp`), it is refused.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(
-            PermissionError
-        ):  # a volume that belongs to root, given to our group: not ours to change
-            path.chmod(0o700)
+        if (path / "lock").exists() or not any(path.iterdir()):
+            with contextlib.suppress(PermissionError):  # a volume of root's, given to our group: not ours to change
+                path.chmod(0o700)
+        elif path.stat().st_mode & 0o002:
+            raise CannotStart(os.EX_CANTCREAT, f"data_dir {path} holds other files, and anybody may write there")
         lock = FileLock.take(path / "lock")
     except Held as held:
         raise CannotStart(os.EX_CANTCREAT, f"data_dir {path} is held by {_known(held.holder)}") from None
@@ -94,6 +100,8 @@ def hold_data_dir(path: Path) -> FileLock:
 def write_pid_file(path: Path) -> FileLock:
     """Write our pid to `path` and lock it, so that another master never overwrites it. Raises CannotStart."""
     try:
+        if path.exists() and not re.fullmatch(rb"\s*[0-9]*\s*", path.read_bytes()[:100]):
+            raise CannotStart(os.EX_CANTCREAT, f"pid_file {path} exists and is no pid file")
         lock = FileLock.take(path, mode=0o644)
         lock.write(f"{os.getpid()}\n")
     except Held as held:

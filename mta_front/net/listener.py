@@ -24,19 +24,19 @@ _READ = 1
 
 class Listener:
     """`sock` listens and is non-blocking; it stays its owner's. `serve(sock, peer)` runs in a greenlet per connection;
-    `full()` says that no session more may begin: the client hears 421 4.3.2.
+    `admit()` counts it in, or says that there are too many: then the client hears 421 4.3.2.
     """
 
     def __init__(
         self,
         sock: _socket.socket,
         serve: Callable[[_socket.socket, Any], None],
-        full: Callable[[], bool],
+        admit: Callable[[], bool],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._sock = sock
         self._serve = serve
-        self._full = full
+        self._admit = admit
         self._failed = failed
         self._family, self._type, self._proto = sock.family, sock.type, sock.proto
         self._watcher: Any = None
@@ -74,10 +74,10 @@ class Listener:
                 return
             sock = _socket.socket(self._family, self._type, self._proto, fileno=fd)
             sock.setblocking(False)
-            if self._full():
-                _turn_away(sock)
-            else:
+            if self._admit():
                 gevent.spawn_raw(self._serve, sock, peer)
+            else:
+                _turn_away(sock)
 
 
 def _turn_away(sock: _socket.socket) -> None:

@@ -36,6 +36,7 @@ class Roster:
     def __init__(self, limit: int = 0) -> None:
         self._limit = limit
         self._members: set[Member] = set()
+        self._admitted = 0
         self._sweeper: gevent.Greenlet | None = None
         self.draining = False
 
@@ -44,8 +45,16 @@ class Roster:
 
     @property
     def full(self) -> bool:
-        """No session more may begin."""
-        return bool(self._limit) and len(self._members) >= self._limit
+        """No session more may be admitted."""
+        return bool(self._limit) and self._admitted >= self._limit
+
+    def admit(self) -> None:
+        """A connection was accepted; its session joins when its greenlet runs, which is later."""
+        self._admitted += 1
+
+    def release(self) -> None:
+        """An admitted connection is closed."""
+        self._admitted -= 1
 
     def start(self) -> None:
         """Begin to watch over deadlines."""

@@ -47,8 +47,8 @@ OCTETS_PER_TURN = 64
 COMMAND_BYTES = 4096
 """Received at once between messages: it may be a thousand commands, and nobody else runs until all are answered."""
 
-_HOOK_ERRORS = (Exception, gevent.Timeout)
-"""What a hook may raise; a `gevent.Timeout` that it let through is no `Exception`."""
+_HOOK_ERRORS = (Exception, gevent.Timeout, gevent.GreenletExit, SystemExit, KeyboardInterrupt)
+"""What a hook, or code that it calls, may raise: a `sys.exit()` in there must not end a worker and its sessions."""
 
 _ids = itertools.count(1)
 _process = ""
@@ -202,8 +202,13 @@ class Pump:
         if self._ending is None:
             if self._roster.draining and connection.phase in _IDLE:
                 raise SessionOver("drain", replies.SHUTTING_DOWN)
-            deadline = monotonic() + self._options.socket_timeout_s
-            self.deadline = min(deadline, self._end_at) if self._end_at else deadline
+            now = monotonic()
+            deadline = now + self._options.socket_timeout_s
+            if self._end_at:
+                if now > self._end_at:  # a client that never lets us wait is not seen by the roster
+                    raise SessionOver("timeout", replies.TIMED_OUT)
+                deadline = min(deadline, self._end_at)
+            self.deadline = deadline
             try:
                 data = self._stream.recv(RECEIVE_BYTES if connection.phase in _MESSAGE else COMMAND_BYTES)
             except OSError:

@@ -17,6 +17,7 @@ RuleFault = tuple[Sequence[KeyPath], str]
 
 def faults_of(settings: Settings) -> Iterator[RuleFault]:
     """Every rule that the settings break."""
+    yield from _drain_times(settings)
     yield from _same_names(settings)
     yield from _same_addresses(settings)
     yield from _route_shapes(settings)
@@ -25,6 +26,13 @@ def faults_of(settings: Settings) -> Iterator[RuleFault]:
             yield from _open_relay(settings, number, listener)
         if settings.relay.workers:
             yield from _lost_domains(settings, number, listener)
+
+
+def _drain_times(settings: Settings) -> Iterator[RuleFault]:
+    server = settings.server
+    if server.drain_grace_s >= server.drain_timeout_s:
+        paths: list[KeyPath] = [("server", "drain_grace_s"), ("server", "drain_timeout_s")]
+        yield paths, f"must be less than drain_timeout_s, {server.drain_timeout_s:g}, which counts from TERM too"
 
 
 def _same_names(settings: Settings) -> Iterator[RuleFault]:

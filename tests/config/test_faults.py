@@ -87,6 +87,10 @@ def file(tmp_path: Path) -> Path:
         ("[admin]\nbind = 1979-05-27", 'f.toml:2: admin.bind = "1979-05-27": must be text in quotes'),
         # -- across keys
         (
+            "[server]\ndrain_timeout_s = 2\ndrain_grace_s = 20",
+            "f.toml:3: server.drain_grace_s = 20: must be less than drain_timeout_s, 2, which counts from TERM too",
+        ),
+        (
             "[[listeners]]\n[[listeners]]\nbind = ['[::1]:1']",
             'f.toml:2: listeners[1].name: another listener is named "mx"',
         ),

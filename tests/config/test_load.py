@@ -38,10 +38,10 @@ def test_defaults_need_nothing() -> None:
 
 def test_later_layers_win(write: Write) -> None:
     """Defaults < file < environment < flags, key by key."""
-    path = write("[server]\nworkers = 2\nbacklog = 3\ndrain_timeout_s = 4\n[log]\nlevel = 'debug'\n")
+    path = write("[server]\nworkers = 2\nbacklog = 3\ndrain_timeout_s = 40\n[log]\nlevel = 'debug'\n")
     environ = {"MTA_FRONT_SERVER__WORKERS": "5", "MTA_FRONT_SERVER__BACKLOG": "6"}
     server = load(path, environ, {"server.workers": 7}).server
-    assert (server.workers, server.backlog, server.drain_timeout_s, server.drain_grace_s) == (7, 6, 4.0, 5.0)
+    assert (server.workers, server.backlog, server.drain_timeout_s, server.drain_grace_s) == (7, 6, 40.0, 5.0)
     assert load(path, environ, {"server.workers": None}).server.workers == 5
     assert load(path, environ, {}).log.level == "debug"
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import stat
 import subprocess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from mta_front.config import Bind
 from mta_front.master.failure import CannotStart
+from mta_front.master.lock import hold_data_dir, write_pid_file
 from mta_front.master.sockets import open_tcp, open_unix
 from tests.master.driven import Driven
 from tests.ports import free_port
@@ -170,6 +172,29 @@ def test_a_data_dir_that_cannot_be_made_exits_73(tmp_path: Path) -> None:
     front = Driven(tmp_path, server={"data_dir": str(tmp_path / "file" / "var")}).launch()
     assert front.wait() == os.EX_CANTCREAT
     assert str(tmp_path / "file" / "var") in reason(front)
+
+
+def test_a_directory_of_others_is_not_made_private_and_one_where_anybody_writes_is_refused(tmp_path: Path) -> None:
+    shared = directory(tmp_path, "shared")
+    (shared / "theirs").write_text("")
+    shared.chmod(0o755)
+    hold_data_dir(shared).remove()
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+    shared.chmod(0o1777)
+    with pytest.raises(CannotStart) as caught:
+        hold_data_dir(shared)
+    assert caught.value.message == f"data_dir {shared} holds other files, and anybody may write there"
+    assert [file.name for file in shared.iterdir()] == ["theirs"]
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
+
+
+def test_a_file_that_is_no_pid_file_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("my thesis")
+    with pytest.raises(CannotStart) as caught:
+        write_pid_file(precious)
+    assert caught.value.message == f"pid_file {precious} exists and is no pid file"
+    assert precious.read_text() == "my thesis"
 
 
 def test_a_signal_during_a_long_start_is_not_lost(tmp_path: Path) -> None:

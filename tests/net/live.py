@@ -54,6 +54,10 @@ class Live:
         self.noted = noted
         self._hub = hub
 
+    def in_hub(self, function: Any) -> None:
+        """Run it as a callback of the hub: nothing else runs until it returns."""
+        self._hub.loop.run_callback(function)
+
     def call(self, function: Any) -> Any:
         done = threading.Event()
         result: list[Any] = []

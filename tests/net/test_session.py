@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import ExitStack
 from time import monotonic
 
 import gevent
@@ -92,6 +93,7 @@ def test_session_and_envelope_tell_who_and_what() -> None:
         (Reject(550, "two\r\n250 lines"), "550 5.0.0 two"),
         (ValueError("a bug"), "451 4.3.0 Local error in processing, try again later"),
         (gevent.Timeout(), "451 4.3.0 Local error in processing, try again later"),
+        (SystemExit(3), "451 4.3.0 Local error in processing, try again later"),
     ],
 )
 @pytest.mark.parametrize("hook", ["on_mail_from", "on_rcpt_to", "on_data"])
@@ -272,6 +274,29 @@ def test_capacity() -> None:
         with Talk(server.address) as fourth:
             fourth.greeting()
         second.close()
+
+
+def test_a_burst_does_not_get_past_the_limit() -> None:
+    """Accepted in one go, before any of their sessions has begun."""
+    with live(Recording(), max_clients=2) as server, ExitStack() as stack:
+        held = threading.Event()
+        server.call(lambda _: server.in_hub(lambda: held.wait(1.0)))  # the hub does nothing else meanwhile
+        clients = [stack.enter_context(Talk(server.address)) for _ in range(20)]
+        held.set()
+        assert sorted(client.reply().code for client in clients) == [220] * 2 + [421] * 18
+
+
+def test_a_session_ends_though_its_client_never_pauses() -> None:
+    with live(Recording(), session_timeout_s=0.7) as server, Talk(server.address) as client:
+        client.greeting()
+        client.sock.settimeout(10)
+        heard = b""
+        with contextlib.suppress(OSError):
+            while b"421 4.4.2" not in heard:
+                client.sock.sendall(b"NOOP\r\n" * 100)
+                heard = heard[-100:] + client.sock.recv(65536)
+        until(lambda: server.noted.closed)
+    assert server.noted.closed == ["timeout"]
 
 
 def test_capacity_of_one_listener() -> None:
