@@ -106,12 +106,12 @@ class Children:
         self._log = log.logger()
         self._boot_failures = Counter[Kind]()
         self._were_ready = set[Kind]()
+        self._found_fit = set[Kind]()
+        self._unfit_store = ""  # the first thing that it said to one of a kind
         self.places: list[Place] = []
         self.respawning = True
         self.store_answered = False
         """Some child has had an answer from the store since the master started."""
-        self.unfit_store = ""
-        """Why the store must not be used, if it can be reached."""
         self.changed = True
         """Something happened that the admin should know."""
 
@@ -137,8 +137,8 @@ class Children:
         Raises CannotStart when the first thing that the store says is that it cannot be trusted with mail. Once it was
         fit, the master goes on, and clients hear 451 until it is again.
         """
-        if self.unfit_store and not self.store_answered and self.respawning:
-            reason, self.unfit_store = self.unfit_store, ""
+        if self._unfit_store and self.respawning:
+            reason, self._unfit_store = self._unfit_store, ""
             raise CannotStart(os.EX_CONFIG, f"the store cannot be trusted with mail: {reason}")
         for place in self.places:
             child = place.child
@@ -285,9 +285,12 @@ class Children:
                 self.changed = True
             case {"store": {"answered": bool(answered)}}:
                 self.store_answered |= answered
+                self._found_fit.add(place.kind)
                 self.changed = True
             case {"store": {"unfit": str(reason)}}:
-                self.unfit_store = reason
+                # A relay finds fit what workers may not: it asks less of a store that it only drains.
+                if place.kind not in self._found_fit:
+                    self._unfit_store = reason
             case {"sessions": int(sessions)}:
                 child.sessions = sessions
             case {"fault": str(fault)}:
