@@ -107,7 +107,7 @@ class Children:
         self._boot_failures = Counter[Kind]()
         self._were_ready = set[Kind]()
         self._found_fit = set[Kind]()
-        self._unfit_store = ""  # the first thing that it said to one of a kind
+        self._unfit_store: dict[Kind, str] = {}  # what it said to kinds that have not found it fit yet
         self.places: list[Place] = []
         self.respawning = True
         self.store_answered = False
@@ -138,7 +138,7 @@ class Children:
         fit, the master goes on, and clients hear 451 until it is again.
         """
         if self._unfit_store and self.respawning:
-            reason, self._unfit_store = self._unfit_store, ""
+            _, reason = self._unfit_store.popitem()
             raise CannotStart(os.EX_CONFIG, f"the store cannot be trusted with mail: {reason}")
         for place in self.places:
             child = place.child
@@ -286,11 +286,12 @@ class Children:
             case {"store": {"answered": bool(answered)}}:
                 self.store_answered |= answered
                 self._found_fit.add(place.kind)
+                self._unfit_store.pop(place.kind, None)
                 self.changed = True
             case {"store": {"unfit": str(reason)}}:
                 # A relay finds fit what workers may not: it asks less of a store that it only drains.
                 if place.kind not in self._found_fit:
-                    self._unfit_store = reason
+                    self._unfit_store[place.kind] = reason
             case {"sessions": int(sessions)}:
                 child.sessions = sessions
             case {"fault": str(fault)}:

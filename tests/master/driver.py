@@ -65,7 +65,13 @@ def serve(child: ChildContext, plan: dict[str, Any]) -> int:
         servers.append(StreamServer(green, answer))
         servers[-1].start()
     lifeline.report(ready={"accepting": True})
-    lifeline.report(store={"answered": True})
+    if child.index in plan.get("unfit", []):
+        first = Path(os.environ["DRIVER_NOTES"])
+        while not list(first.glob(f"{plan['after']}-*-ready.json")):
+            gevent.sleep(0.01)
+        lifeline.report(store={"unfit": "appendfsync is no, must be always"})
+    else:
+        lifeline.report(store={"answered": True})
     note(child, "ready", [])
     if "freeze_after_s" in plan:
         gevent.sleep(plan["freeze_after_s"])

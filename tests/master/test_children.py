@@ -67,6 +67,21 @@ def test_a_worker_that_never_gets_ready_is_killed_and_counts_as_one_that_cannot_
     assert "no worker can start" in front.await_event("cannot start")["reason"]
 
 
+def test_a_store_that_no_worker_trusts_ends_the_start_though_the_relay_has_its_answer(tmp_path: Path) -> None:
+    front = Driven(tmp_path, {"worker": {"unfit": [0, 1], "after": "relay"}}).launch()
+    assert front.wait(20.0) == os.EX_CONFIG
+    reason = "the store cannot be trusted with mail: appendfsync is no, must be always"
+    assert [line["reason"] for line in front.lines() if line["event"] == "cannot start"] == [reason]
+    front.assert_all_ended()
+
+
+def test_a_store_that_a_worker_has_trusted_is_waited_for(tmp_path: Path) -> None:
+    front = Driven(tmp_path, {"worker": {"unfit": [1], "after": "worker-0"}}).start()
+    until(lambda: front.notes("ready", "worker", 1), 10.0, "the second worker has said that the store is unfit")
+    assert front.ask()[0] in {0, 1}
+    assert front.running()
+
+
 def test_a_kind_that_worked_once_is_tried_for_ever(tmp_path: Path) -> None:
     """A later boot failure (a full disk, a broken deploy) must not take away the workers that still serve."""
     front = Driven(tmp_path, {"relay": {"role": "once"}}, server={"workers": 1}).start()
