@@ -124,11 +124,6 @@ TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed limit")
 RELAY_DENIED = Reply(554, "5.7.1", "Relay access denied")
 LOOP = Reply(554, "5.4.6", "Too many hops: this message is in a loop")
 
-TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing connection")
-TOO_MANY_JUNK_COMMANDS = Reply(421, "4.7.0", "Too many commands without a message, closing connection")
-TOO_MANY_MESSAGES = Reply(421, "4.7.0", "Too many messages in one session, connect again")
-TOO_SLOW = Reply(421, "4.4.2", "Data comes too slowly, closing connection")
-NOT_IN_STEP = Reply(554, "5.5.0", "Commands sent before their turn")
 
 HELP = Reply.of_lines(
     214, "2.0.0", ["Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT", "See RFC 5321"]
