@@ -81,8 +81,8 @@ def development_layer(environ: Mapping[str, str]) -> Tree:
     add_values(tree, {"server": {"workers": 2, "data_dir": "./var", "drain_grace_s": 0.0}}, BUILT_IN)
     add_values(tree, {"log": {"format": "console"}}, BUILT_IN)
     listeners = [
-        {"name": "mx", "bind": ["127.0.0.1:2525"], "relay_domains": ["*"]},
-        {"name": "lmtp", "bind": ["127.0.0.1:2424"], "protocol": "lmtp", "relay_domains": ["*"]},
+        {"name": "mx", "bind": ["127.0.0.1:2525"], "relay_domains": ["*"], "auth_optional": True},
+        {"name": "lmtp", "bind": ["127.0.0.1:2424"], "protocol": "lmtp", "relay_domains": ["*"], "auth_optional": True},
     ]
     data_dir = environ.get("MTA_FRONT_SERVER__DATA_DIR") or "./var"
     route = {"recipients": ["*"], "transport": "maildir", "path": f"{data_dir}/mail"}

@@ -118,7 +118,8 @@ class Session:
     """One client's visit, as the hooks see it.
 
     `id`: unique in the fleet; `listener`: the name of the listener it came to; `remote_address`, `remote_port`: the
-    client ("" and 0 on a Unix socket); `host_name_appears_as`: the name it gave in EHLO or HELO ("" before);
+    client ("" and 0 on a Unix socket); `client_hostname`: the name that the DNS gives it, unchecked, or "[address]";
+    `host_name_appears_as`: the name it gave in EHLO or HELO ("" before);
     `opening_command`: "EHLO", "HELO" or ""; `transmission_type`: "SMTP" or "ESMTP" (RFC 3848); `user`: whatever
     `on_auth` returned; `transaction`: number of the current transaction, from 1; `store`: for the hooks' own things.
     """
@@ -186,6 +187,9 @@ class Hooks:
 
     def on_close(self, session: Session) -> None:
         """The session is over, however it ended. Its result and its exceptions change nothing for the client."""
+
+    def on_error(self, error: BaseException, session: Session) -> None:
+        """An exception that no hook should have raised. The client heard 451 or 421 and nothing of it."""
 
 
 Answer = str | Reply | Refusal | None

@@ -1,6 +1,6 @@
 """Listening sockets, hooks and options made into a running server, in the gevent hub of the calling thread.
 
-Knows no store, no master and no settings file: `worker` builds one from the settings.
+Knows no store, no master and no settings file: `worker` builds one from the settings, `library` from a call.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from typing import Any
 
 from mta_front.hooks import Hooks
 from mta_front.net.listener import Listener
+from mta_front.net.opening import open_session
+from mta_front.net.options import SessionOptions
+from mta_front.net.reverse import SystemResolver
 from mta_front.net.roster import Roster
-from mta_front.net.session import Pump, SessionOptions, open_session
+from mta_front.net.session import Pump
 from mta_front.net.stream import Stream
+from mta_front.net.tally import LocalTally, Tally
 from mta_front.observe.events import NOBODY, Events
 
 
@@ -24,31 +28,32 @@ class Server:
         self._sink = sink
         self._roster = Roster(max_connections)
         self._listeners: list[Listener] = []
+        self._resolver: SystemResolver | None = None
 
     @property
     def sessions(self) -> int:
         """Live sessions."""
         return len(self._roster)
 
-    def add(self, sock: _socket.socket, options: SessionOptions, hooks: Hooks, max_clients: int = 0) -> None:
-        """Serve `sock` (listening, non-blocking; it stays the caller's). `max_clients`: sessions at once, 0 = any."""
+    def add(self, sock: _socket.socket, options: SessionOptions, hooks: Hooks, tally: Tally | None = None) -> None:
+        """Serve `sock` (listening, non-blocking; it stays the caller's). `tally`: sessions at once, default any."""
         roster = self._roster
-        admitted = 0
+        counted = tally or LocalTally(0)
+        if options.reverse_lookup and options.resolver is None:
+            self._resolver = self._resolver or SystemResolver()
+            options.resolver = self._resolver
 
         def admit() -> bool:
-            nonlocal admitted
-            if roster.full or (max_clients and admitted >= max_clients):
+            if roster.full or not counted.enter():
                 return False
-            admitted += 1
             roster.admit()
             return True
 
         def serve(accepted: _socket.socket, peer: Any) -> None:
-            nonlocal admitted
             try:
                 self._serve(options, hooks, accepted, peer)
             finally:
-                admitted -= 1
+                counted.leave()
                 roster.release()
 
         self._listeners.append(Listener(sock, serve, admit, partial(self._sink.fault, where="accept")))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mta_front.config import Listener
 from mta_front.hooks import load_hooks
 from mta_front.master.child import ChildContext
 
 if TYPE_CHECKING:
-    from mta_front.config import Listener
-    from mta_front.net.session import SessionOptions
+    from mta_front.net.options import SessionOptions
+    from mta_front.net.tally import Tally
 
 
 def main(child: ChildContext) -> int:
@@ -61,15 +63,12 @@ def _serve(child: ChildContext) -> int:
     spool.start()
     hooks = load_hooks(settings.hooks.class_)
     listeners = {listener.name: listener for listener in settings.listeners}
+    tallies = {name: tally(listener, child) for name, listener in listeners.items()}
     for name, sock in child.sockets:
         listener = listeners[name]
         control = RelayControl(listener.relay_domains, listener.trusted_networks)
-        server.add(
-            sock,
-            session_options(listener, settings.server.name),
-            Front(hooks, spool, control, settings.server.name),
-            math.ceil(listener.max_clients / settings.server.workers),
-        )
+        options = session_options(listener, settings.server.name)
+        server.add(sock, options, Front(hooks, spool, control, options.name), tallies[name])
     server.start()
     lifeline.report(ready={"accepting": True})
 
@@ -88,33 +87,27 @@ def _serve(child: ChildContext) -> int:
     return 0
 
 
-def session_options(listener: Listener, server_name: str) -> SessionOptions:
-    """What a listener's settings mean for its sessions."""
-    from mta_front.net.session import SessionOptions
-    from mta_front.smtp import replies
-    from mta_front.smtp.connection import ConnectionOptions
-    from mta_front.smtp.extensions import advertised
+def tally(listener: Listener, child: ChildContext) -> Tally:
+    """The count of a listener's sessions, over all workers when there is a limit."""
+    from mta_front.net.tally import LocalTally, SharedTally
 
+    if not listener.max_clients:
+        return LocalTally(0)
+    return SharedTally(Path(child.clients_dir, listener.name), child.lane, listener.max_clients)
+
+
+def session_options(listener: Listener, server_name: str) -> SessionOptions:
+    """What a listener's settings mean for its sessions: each option has the name of its key."""
+    from mta_front.net.options import SessionOptions
+
+    given = {option.name for option in fields(SessionOptions) if option.init}
+    values = {name: getattr(listener, name) for name in given if name in Listener.model_fields}
     return SessionOptions(
-        listener=listener.name,
-        server_name=server_name,
-        banner=replies.banner(server_name, listener.banner),
-        extensions=advertised(
-            size_bytes=listener.size_bytes,
-            hide_pipelining=listener.hide_pipelining,
-            hide_size=listener.hide_size,
-            hide_8bitmime=listener.hide_8bitmime,
-            hide_enhancedstatuscodes=listener.hide_enhancedstatuscodes,
-            hide_smtputf8=listener.hide_smtputf8,
-        ),
-        connection=ConnectionOptions(
-            lmtp=listener.protocol == "lmtp",
-            lenient_address_parsing=listener.lenient_address_parsing,
-            disabled_commands=frozenset(listener.disabled_commands),
-            size_bytes=listener.size_bytes,
-            max_recipients=listener.max_recipients,
-            bare_newline=listener.bare_newline,
-        ),
-        socket_timeout_s=listener.socket_timeout_s,
-        session_timeout_s=listener.session_timeout_s,
+        **values
+        | {
+            "listener": listener.name,
+            "name": listener.server_name or server_name,
+            "lmtp": listener.protocol == "lmtp",
+            "disabled_commands": frozenset(listener.disabled_commands),
+        }
     )

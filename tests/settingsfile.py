@@ -22,6 +22,7 @@ def settings(
         "bind": [f"127.0.0.1:{smtp_port}"],
         "relay_domains": [OURS],
         "socket_timeout_s": 20.0,
+        "auth_optional": True,
     } | sections.pop("listener", {})
     tree: dict[str, Any] = {
         "server": {

@@ -48,6 +48,8 @@ class ChildContext:
     """One end of an AF_UNIX stream pair; the master holds the other."""
     metrics_dir: str
     """Where the processes' metric files lie (prometheus multiprocess mode)."""
+    clients_dir: str
+    """Where the workers count the sessions of each listener together (see `mta_front.net.tally`)."""
     store_url: str
     """`settings.store.url`, or `unix:///…` of the embedded store."""
 

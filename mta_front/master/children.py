@@ -242,6 +242,7 @@ class Children:
                 sockets=place.sockets,
                 control=control,
                 metrics_dir=str(self._lanes.metrics_dir),
+                clients_dir=str(self._lanes.clients_dir),
                 store_url=self._store_url,
             )
 

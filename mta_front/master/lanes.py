@@ -2,7 +2,7 @@
 
 A lane is held by a `flock` on its file, whose descriptor the child inherits: a process that outlives its master, or
 that drains while its successor already works, keeps its number. The next holder goes on with the lane's counter files;
-gauge files say what is true of a living process and are removed.
+gauge files say what is true of a living process and are removed, its count of sessions is set to 0.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ class Lanes:
     """The lanes of one `data_dir`, as this master knows them."""
 
     def __init__(self, run_dir: Path) -> None:
-        """`run_dir` gets the directories `lanes` and `metrics`."""
+        """`run_dir` gets the directories `lanes`, `metrics` and `clients`."""
         self.metrics_dir = run_dir / "metrics"
+        self.clients_dir = run_dir / "clients"
         self._lanes_dir = run_dir / "lanes"
         self._held: dict[int, FileLock] = {}
-        for directory in (self._lanes_dir, self.metrics_dir):
+        for directory in (self._lanes_dir, self.metrics_dir, self.clients_dir):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def take(self) -> int:
@@ -32,13 +33,13 @@ class Lanes:
             if lane not in self._held:
                 with contextlib.suppress(Held):
                     self._held[lane] = FileLock.take(self._lanes_dir / str(lane))
-                    self._remove_gauges(lane)
+                    self._forget(lane)
                     return lane
         raise AssertionError("unreachable")
 
     def give_back(self, lane: int) -> None:
         """Its process was reaped."""
-        self._remove_gauges(lane)
+        self._forget(lane)
         self._held.pop(lane).close()
 
     def keep_only(self, lane: int) -> None:
@@ -68,6 +69,11 @@ class Lanes:
                 file.unlink()
         return living
 
-    def _remove_gauges(self, lane: int) -> None:
+    def _forget(self, lane: int) -> None:
+        """What was true of a living process is true no more: its gauges, its sessions (see `net.tally`)."""
         for file in self.metrics_dir.glob(f"gauge_*_{lane}.db"):
             file.unlink(missing_ok=True)
+        for file in self.clients_dir.iterdir():
+            with file.open("r+b") as cells:
+                cells.seek(4 * lane)
+                cells.write(bytes(4))

@@ -8,10 +8,7 @@ that reads the message drives the socket.
 from __future__ import annotations
 
 import contextlib
-import itertools
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -20,6 +17,7 @@ import gevent
 from mta_front.hooks import (
     CONNECT_REFUSAL,
     TRANSACTION_REFUSAL,
+    Address,
     Envelope,
     Hooks,
     Refusal,
@@ -27,12 +25,15 @@ from mta_front.hooks import (
     refusal_of,
     reply_of,
 )
+from mta_front.net.conduct import Conduct, SessionOver
 from mta_front.net.message import IncomingMessage
+from mta_front.net.options import SessionOptions
+from mta_front.net.reverse import client_hostname
 from mta_front.net.roster import Roster
 from mta_front.net.stream import RECEIVE_BYTES, Stream
 from mta_front.observe.events import Events
 from mta_front.smtp import events, replies
-from mta_front.smtp.connection import Connection, ConnectionOptions
+from mta_front.smtp.connection import Connection
 from mta_front.smtp.errors import RemoteError
 from mta_front.smtp.extensions import hello_reply
 from mta_front.smtp.replies import Reply
@@ -41,47 +42,11 @@ from mta_front.smtp.state import Phase
 EVENTS_PER_TURN = 64
 """After so many events the pump lets others run, so that one client that never pauses delays nobody (DECISIONS P9)."""
 
-OCTETS_PER_TURN = 64
-"""Input counts as so many events, whatever is in it: many commands are answered without one."""
-
 COMMAND_BYTES = 4096
-"""Received at once between messages: it may be a thousand commands, and nobody else runs until all are answered."""
+"""Received at once between messages."""
 
 _HOOK_ERRORS = (Exception, gevent.Timeout, gevent.GreenletExit, SystemExit, KeyboardInterrupt)
 """What a hook, or code that it calls, may raise: a `sys.exit()` in there must not end a worker and its sessions."""
-
-_ids = itertools.count(1)
-_process = ""
-
-
-def _session_id() -> str:
-    """Unique in the fleet: 40 random bits per process (drawn after the fork), and a count."""
-    global _process  # noqa: PLW0603
-    if not _process:
-        _process = secrets.token_hex(5)
-    return f"{_process}.{next(_ids):x}"
-
-
-@dataclass(slots=True, kw_only=True)
-class SessionOptions:
-    """What a listener says of its sessions. Times in seconds, 0 = none."""
-
-    listener: str
-    server_name: str
-    banner: Reply
-    extensions: tuple[str, ...]
-    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
-    socket_timeout_s: float = 60.0
-    session_timeout_s: float = 0.0
-
-
-class SessionOver(ConnectionError):
-    """The session cannot go on: `reason` as in Events.session_closed, `reply` the last word to the client if any."""
-
-    def __init__(self, reason: str, reply: Reply | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.reply = reply
 
 
 class MessageAbandoned(ConnectionError):
@@ -92,8 +57,8 @@ class Pump:
     """One session. `run()` returns when it is over and never raises."""
 
     __slots__ = (
-        "_connection", "_end_at", "_ending", "_hooks", "_options", "_roster", "_sink", "_stream", "_turns", "deadline",
-        "session",
+        "_conduct", "_connection", "_end_at", "_ending", "_hooks", "_named", "_options", "_roster", "_sink", "_stream",
+        "_turns", "deadline", "session",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +75,10 @@ class Pump:
         self._hooks = hooks
         self._roster = roster
         self._sink = sink
-        self._connection = Connection(options.connection)
+        self._connection = Connection(options.connection_for(session.remote_address))
+        self._connection.gate = options.gate
+        self._conduct = Conduct(options, self._connection)
+        self._named: dict[str, int] = {}  # recipients of the transaction -> their place in the envelope
         self._turns = 0
         self._ending: SessionOver | None = None
         self._end_at = monotonic() + options.session_timeout_s if options.session_timeout_s else 0.0
@@ -135,7 +103,7 @@ class Pump:
             self._last_word(error.reply)
         except _HOOK_ERRORS as error:  # one session's bug never ends a worker
             reason = "error"
-            self._sink.fault(error, "session")
+            self._fault(error, "session")
             self._last_word(replies.BUG_CLOSING)
         finally:
             self._roster.leave(self)
@@ -153,7 +121,7 @@ class Pump:
         try:
             self._hooks.on_close(self.session)
         except _HOOK_ERRORS as error:
-            self._sink.fault(error, "on_close")
+            self._fault(error, "on_close")
         session = self.session
         self._sink.session_closed(
             session.listener,
@@ -161,6 +129,14 @@ class Pump:
             {"session": session.id, "client": session.remote_address, "helo": session.host_name_appears_as,
              "transactions": session.transaction},
         )  # fmt: skip
+
+    def _fault(self, error: BaseException, where: str) -> None:
+        """Nobody expected this; no client is told more than 451 or 421."""
+        self._sink.fault(error, where)
+        try:
+            self._hooks.on_error(error, self.session)
+        except _HOOK_ERRORS as another:
+            self._sink.fault(another, "on_error")
 
     # -- what the roster calls, from another greenlet -----------------------------------------------------------------
 
@@ -203,19 +179,21 @@ class Pump:
             if self._roster.draining and connection.phase in _IDLE:
                 raise SessionOver("drain", replies.SHUTTING_DOWN)
             now = monotonic()
-            deadline = now + self._options.socket_timeout_s
+            in_message = connection.phase in _MESSAGE
+            deadline = now + self._conduct.patience_s(now, in_message)
             if self._end_at:
                 if now > self._end_at:  # a client that never lets us wait is not seen by the roster
                     raise SessionOver("timeout", replies.TIMED_OUT)
                 deadline = min(deadline, self._end_at)
             self.deadline = deadline
             try:
-                data = self._stream.recv(RECEIVE_BYTES if connection.phase in _MESSAGE else COMMAND_BYTES)
+                data = self._stream.recv(RECEIVE_BYTES if in_message else COMMAND_BYTES)
             except OSError:
                 data = b""
             self.deadline = 0.0
             if data:
-                self._turns += len(data) // OCTETS_PER_TURN
+                if in_message:
+                    self._conduct.received(len(data), monotonic() - now)
                 connection.receive(data)
                 return
         raise self._ending or SessionOver("lost")
@@ -229,53 +207,73 @@ class Pump:
     # -- the conversation --------------------------------------------------------------------------------------------
 
     def _greet(self) -> None:
+        options, session = self._options, self.session
+        if options.greet_delay_s and self._stream.readable_within(options.greet_delay_s):
+            raise SessionOver("refused", replies.TALKED_TOO_SOON)
+        resolver = options.resolver if options.reverse_lookup else None
+        session.client_hostname = client_hostname(resolver, session.remote_address, options.reverse_lookup_timeout_s)
         try:
             self._hooks.on_connect(self.session)
         except _HOOK_ERRORS as error:
             self._connection.reply(self._refusal(error, CONNECT_REFUSAL, "CONNECT"))
             raise SessionOver("refused") from error
-        self._connection.reply(self._options.banner)
+        self._connection.reply(options.greeting)
 
     def _converse(self) -> None:
         connection = self._connection
         next_event = connection.next_event
         while not connection.closed:
             event = next_event()
+            self._pause()
             if event is None:
                 self._receive()
-                self._pause()  # what the core answers by itself is no event: a flood of it would never let go
                 continue
-            self._pause()
+            if connection.gate is not None and type(event) is not events.Quit:
+                self._conduct.without_login()
             _HANDLERS[type(event)](self, event)
+            self._answered()
         self._send(connection.data_to_send())
+
+    def _answered(self) -> None:
+        """A command was answered: go on, now or later."""
+        delay_s = self._conduct.answered()
+        if delay_s:
+            gevent.sleep(delay_s)
+
+    def _by_the_core(self, event: events.Answered) -> None:
+        """NOOP, HELP, a fault of syntax: there is nothing to do but to count it."""
 
     def _refusal(self, error: BaseException, default: Reply, verb: str) -> Reply:
         """The reply for what a hook raised; what is no refusal is a bug and reported as one."""
         reply = refusal_of(error, default)
         if reply is None:
-            self._sink.fault(error, verb)
+            self._fault(error, verb)
             return replies.LOCAL_ERROR
         self._sink.command_refused(self._options.listener, verb, reply.code)
         return reply
 
     def _hello(self, event: events.Hello) -> None:
         session = self.session
+        if session.user is None:
+            self._conduct.in_step()
         session.envelope = Envelope()
         session.host_name_appears_as = event.name
         session.opening_command = event.command
         session.transmission_type = _TRANSMISSION[event.command]
-        client = session.client_hostname or f"[{session.remote_address}]"
-        greeting = f"{self._options.server_name} Nice to meet you, {client}"
-        self._connection.reply(hello_reply(greeting, () if event.command == "HELO" else self._options.extensions))
+        options = self._options
+        extensions = () if event.command == "HELO" else options.extensions(secure=session.secure)
+        self._connection.reply(hello_reply(options.hello_greeting(session.client_hostname), extensions))
 
     def _mail(self, event: events.Mail) -> None:
         session = self.session
+        self._conduct.message_begins()
         try:
             self._hooks.on_mail_from(event.address, session)
         except _HOOK_ERRORS as error:
             self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "MAIL"))
             return
         session.transaction += 1
+        self._named.clear()
         parameters = event.parameters
         session.envelope = Envelope(
             mail_from=event.address,
@@ -293,8 +291,17 @@ class Pump:
         except _HOOK_ERRORS as error:
             self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "RCPT"))
             return
-        session.envelope.rcpt_to.append(event.address)
+        self._add(event.address)
         self._connection.reply(replies.RECIPIENT_OK)
+
+    def _add(self, recipient: Address) -> None:
+        """Who is named twice gets one copy, under the later parameters; in LMTP each naming has its own reply."""
+        recipients = self.session.envelope.rcpt_to
+        known = self._named.setdefault(f"{recipient.local_part}@{recipient.domain.lower()}", len(recipients))
+        if known == len(recipients) or self._options.lmtp:
+            recipients.append(recipient)
+        else:
+            recipients[known] = recipient
 
     def _reset(self, _event: events.Reset) -> None:
         self.session.envelope = Envelope()
@@ -303,9 +310,12 @@ class Pump:
     def _quit(self, _event: events.Quit) -> None:
         self._connection.reply(replies.BYE)
 
-    def _data(self, _event: events.Data) -> None:
+    def _data(self, event: events.Data) -> None:
         connection = self._connection
+        if self.session.user is None and not event.chunked:
+            self._conduct.in_step()
         connection.reply(replies.START_MAIL_INPUT)
+        self._conduct.body_begins()
         message = IncomingMessage(self._pull)
         try:
             answers = self._judge(message)
@@ -313,9 +323,10 @@ class Pump:
         except MessageAbandoned:
             self.session.envelope = Envelope()
             return
+        self._conduct.messages += 1
         if message.refusal is not None:
             answers = [message.refusal]
-        if self._options.connection.lmtp and len(answers) == 1:
+        if self._options.lmtp and len(answers) == 1:
             answers *= len(self.session.envelope.rcpt_to)
         self._report(answers, message.byte_length)
         connection.reply_each(answers)
@@ -333,9 +344,9 @@ class Pump:
         if answer is None or isinstance(answer, str | Reply | Refusal):
             return [reply_of(answer)]
         answers = [reply_of(each) for each in answer]
-        expected = len(session.envelope.rcpt_to) if self._options.connection.lmtp else 1
+        expected = len(session.envelope.rcpt_to) if self._options.lmtp else 1
         if len(answers) != expected:
-            self._sink.fault(ValueError(f"on_data gave {len(answers)} answers where {expected} are due"), "DATA")
+            self._fault(ValueError(f"on_data gave {len(answers)} answers where {expected} are due"), "DATA")
             return [replies.LOCAL_ERROR]
         return answers
 
@@ -346,10 +357,13 @@ class Pump:
             event = self._connection.next_event()
             if isinstance(event, events.Abandoned):
                 raise MessageAbandoned
-            if event is not None:
+            if isinstance(event, events.Answered):
+                self._answered()
+            elif event is not None:
                 assert isinstance(event, events.Segment | events.End)
                 return event
-            self._receive()
+            else:
+                self._receive()
 
     def _report(self, answers: list[Reply], size_bytes: int) -> None:
         session = self.session
@@ -379,6 +393,7 @@ _MESSAGE = (Phase.BODY, Phase.CHUNKS)
 _IDLE = (Phase.GREETING, Phase.HELLO, Phase.READY)
 
 _HANDLERS: dict[type[events.Event], Callable[[Pump, Any], None]] = {
+    events.Answered: Pump._by_the_core,
     events.Hello: Pump._hello,
     events.Mail: Pump._mail,
     events.Rcpt: Pump._rcpt,
@@ -386,12 +401,3 @@ _HANDLERS: dict[type[events.Event], Callable[[Pump, Any], None]] = {
     events.Reset: Pump._reset,
     events.Quit: Pump._quit,
 }
-
-
-def open_session(sock: Any, peer: Any, options: SessionOptions) -> Session:
-    """The record of a new session; `peer` as accept() gave it: (address, port, …), or "" on a Unix socket."""
-    session = Session(_session_id(), options.listener)
-    if isinstance(peer, tuple):
-        session.remote_address, session.remote_port = peer[0], peer[1]
-        session.local_address, session.local_port = sock.getsockname()[:2]
-    return session

@@ -53,6 +53,17 @@ class Stream:
             except BlockingIOError:
                 continue
 
+    def readable_within(self, timeout_s: float) -> bool:
+        """Whether the peer sends something, or goes away, within so many seconds."""
+        try:
+            with gevent.Timeout(timeout_s) as timeout:
+                self._hub.wait(self._readable)
+        except gevent.Timeout as error:
+            if error is not timeout:
+                raise
+            return False
+        return True
+
     def send(self, data: bytes) -> None:
         """Send all of it. Raises OSError when the connection is broken."""
         try:

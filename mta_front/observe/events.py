@@ -23,7 +23,7 @@ class Events:
         """A connection was accepted and its session begins."""
 
     def session_closed(self, listener: str, reason: str, summary: dict[str, Any]) -> None:
-        """A session ended. `reason`: quit, lost, timeout, refused, error, drain. `summary`: fields of its log line."""
+        """A session ended. `reason`: quit, lost, timeout, refused, limit, error, drain. `summary`: its log line."""
 
     def message_accepted(self, listener: str, summary: dict[str, Any]) -> None:
         """A message got its 250. `summary`: id, size_bytes, recipients, and whom it is from and for."""

@@ -98,6 +98,10 @@ class Front(Hooks):
         """The user's."""
         self._hooks.on_close(session)
 
+    def on_error(self, error: BaseException, session: Session) -> None:
+        """The user's."""
+        self._hooks.on_error(error, session)
+
 
 class SpooledMessage:
     """The message as the user's hook sees it: what it reads has gone to the store."""

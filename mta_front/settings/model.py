@@ -118,25 +118,69 @@ class Listener(Section):
         default=["127.0.0.1:2525"], min_length=1, description='addresses: "HOST:PORT", "[IPV6]:PORT" or "unix:PATH"'
     )
     protocol: Literal["smtp", "lmtp"] = Field(default="smtp", description="what is spoken here")
+    server_name: HostName = Field(default="", description='name in its greeting and in Received:; "" = [server] name')
     banner: Printable = Field(default="", description="text after the name in the 220 greeting")
+    helo_response: Printable = Field(
+        default="%s Nice to meet you, %s",
+        description="answer to EHLO; the first %s is the server's name, the second the client's",
+    )
+    auth_optional: bool = Field(default=False, description="true = mail is taken without a login")
+    auth_required_message: Printable = Field(
+        default="", description="text of the 530 to a client that has not logged in"
+    )
+    max_unauthenticated_commands: int = Field(
+        default=10, ge=0, description="commands before a login that is required; then 421; 0 = no limit"
+    )
     hide_size: bool = Field(default=False, description="do not announce SIZE")
     hide_pipelining: bool = Field(default=False, description="do not announce PIPELINING")
     hide_8bitmime: bool = Field(default=False, description="do not announce 8BITMIME")
     hide_enhancedstatuscodes: bool = Field(default=False, description="do not announce ENHANCEDSTATUSCODES")
     hide_smtputf8: bool = Field(default=False, description="do not announce SMTPUTF8")
+    hide_dsn: bool = Field(default=False, description="do not announce DSN")
+    hide_requiretls: bool = Field(default=False, description="do not announce REQUIRETLS")
     disabled_commands: list[Command] = Field(default=[], description='commands that are answered 502, such as "VRFY"')
     lenient_address_parsing: bool = Field(
         default=False, description="take addresses without angle brackets, with stray spaces or dots"
     )
     size_bytes: int = Field(default=52_428_800, ge=0, description="largest message; 0 = no limit")
-    max_recipients: int = Field(default=1000, ge=1, description="recipients of one message")
-    max_clients: int = Field(
-        default=0, ge=0, description="sessions at once over all workers, each has an even share; 0 = no limit"
+    max_recipients: int = Field(default=1000, ge=1, description="recipients of one message; then 452")
+    max_messages: int = Field(default=1000, ge=0, description="messages of one session; then 421; 0 = no limit")
+    max_clients: int = Field(default=0, ge=0, description="sessions at once over all workers; then 421; 0 = no limit")
+    socket_timeout_s: Seconds = Field(
+        default=300.0, description="one command, one reply, or one silence in a message; then 421"
     )
-    socket_timeout_s: Seconds = Field(default=300.0, description="one silence of the client; then 421")
     session_timeout_s: Seconds = Field(default=3600.0, description="a whole session; then 421")
+    min_data_rate_bytes_s: int = Field(
+        default=500,
+        ge=0,
+        description="a message that falls socket_timeout_s behind this rate ends with 421; 0 = no limit",
+    )
+    soft_errors: int = Field(
+        default=10, ge=0, description="commands answered 5xx before each further one costs error_delay_s"
+    )
+    error_delay_s: float = Field(
+        default=1.0, ge=0, le=60, allow_inf_nan=False, description="how late the answer to such an error is"
+    )
+    max_errors: int = Field(
+        default=20, ge=0, description="commands answered 5xx in one session; then 421; 0 = no limit"
+    )
+    max_junk_commands: int = Field(
+        default=100, ge=0, description="NOOP, RSET, VRFY, EHLO … without a message; then 421; 0 = no limit"
+    )
+    greet_delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="wait before the greeting; a client that speaks in it gets 554",
+    )
+    reverse_lookup: bool = Field(default=True, description="ask the DNS for the client's name")
+    reverse_lookup_timeout_s: Seconds = Field(default=1.5, description="then the client is its [address]")
     bare_newline: Literal["normalize", "reject", "accept"] = Field(
         default="normalize", description="what happens to a CR or LF in a message that is no line end"
+    )
+    bare_newline_exempt: list[Network] = Field(
+        default=[], description="clients from these addresses may send any newline, as with accept"
     )
     relay_domains: list[Domain] = Field(
         default=[], description='domains whose mail is taken from anybody: "example.net", "*.example.net", "*"'

@@ -229,7 +229,9 @@ BindText = Annotated[str, _checked(parse_bind)]
 Domain = Annotated[str, _checked(parse_domain)]
 HostName = Annotated[str, _checked(parse_host_name)]
 Printable = Annotated[str, _checked(parse_printable)]
-Command = Literal["BDAT", "DATA", "EHLO", "EXPN", "HELO", "HELP", "MAIL", "NOOP", "RSET", "VRFY"]
+Command = Literal[
+    "AUTH", "BDAT", "DATA", "EHLO", "EXPN", "HELO", "HELP", "LHLO", "MAIL", "NOOP", "RCPT", "RSET", "STARTTLS", "VRFY"
+]
 ListenerName = Annotated[str, _checked(parse_listener_name)]
 KeyPrefix = Annotated[str, _checked(parse_key_prefix)]
 StoreUrl = Annotated[str, _checked(parse_store_url)]

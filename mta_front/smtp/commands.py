@@ -52,21 +52,27 @@ def parse(verb: Verb, argument: bytes, facts: Facts) -> Event | Reply:
     return _PARSERS[verb](argument, facts)
 
 
-_BDAT = re.compile(
-    rb"([0-9]{1,20})(?: +((?i:LAST)))?"
-)  # bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] (RFC 3030 §2)
+# A browser that was made to POST to us: the rest of what it sends is the attacker's (cross-protocol scripting).
+_HTTP = re.compile(rb"[A-Z]+ [^ ]+ HTTP/[0-9.]+", re.IGNORECASE)
+# bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] (RFC 3030 §2)
+_BDAT = re.compile(rb"([0-9]{1,20})(?: +((?i:LAST)))?")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BLANK = b" \t"
+"""White space before CRLF is tolerated (RFC 5321 §4.1.1), a bare CR or LF is not white space."""
 
 
 def chunk(argument: bytes) -> tuple[int, bool]:
     """Octets of a BDAT command, and whether it is the last. Raises BadSyntax."""
-    match = _BDAT.fullmatch(argument.strip())
+    match = _BDAT.fullmatch(argument.strip(_BLANK))
     if match is None:
         raise BadSyntax(replies.BDAT_NEEDS_SIZE)
     return int(match[1]), match[2] is not None
 
 
 def unknown(line: bytes) -> Reply:
-    """The reply to what is no command."""
+    """The reply to what is no command; 421 to an HTTP request."""
+    if _HTTP.fullmatch(line):
+        return replies.NOT_HTTP
     return replies.UNKNOWN_COMMAND if line.isascii() and line.decode().isprintable() else replies.BAD_CHARACTERS
 
 
@@ -79,21 +85,20 @@ def out_of_sequence(phase: Phase, verb: Verb, lmtp: bool) -> Reply:
     if verb is Verb.RCPT:
         return replies.NEED_MAIL if phase is Phase.READY else replies.BAD_SEQUENCE
     if verb in (Verb.DATA, Verb.BDAT) and phase is not Phase.CHUNKS:
-        # RFC 2033 §4.2 wants 503 here of LMTP
-        return replies.NO_VALID_RECIPIENTS if phase is Phase.MAIL and not lmtp else replies.NEED_RCPT
+        return replies.NEED_RCPT  # not 554, though RFC 5321 §4.1.1.4 allows either: RFC 2033 §4.2 does not
     return replies.BAD_SEQUENCE
 
 
 def _hello(verb: Verb, refusal: Reply) -> Callable[[bytes, Facts], Event]:
     def parse_hello(argument: bytes, _facts: Facts) -> Event:
-        return Hello(verb.name, grammar.hello_name(argument.strip(), refusal))
+        return Hello(verb.name, grammar.hello_name(argument.strip(_BLANK), refusal))
 
     return parse_hello
 
 
 def _mail(argument: bytes, facts: Facts) -> Event:
     options = facts.options
-    local, domain, rest = grammar.mail_path(argument, options.lenient_address_parsing)
+    local, domain, rest = grammar.mail_path(argument.rstrip(_BLANK), options.lenient_address_parsing)
     args = grammar.parameters(rest) if rest else {}
     parameters = mail_parameters(args)
     if not (parameters.smtp_utf8 or (local.isascii() and domain.isascii())):
@@ -107,7 +112,7 @@ def _mail(argument: bytes, facts: Facts) -> Event:
 
 def _rcpt(argument: bytes, facts: Facts) -> Event:
     options = facts.options
-    local, domain, rest = grammar.rcpt_path(argument, options.lenient_address_parsing)
+    local, domain, rest = grammar.rcpt_path(argument.rstrip(_BLANK), options.lenient_address_parsing)
     args = grammar.parameters(rest) if rest else {}
     dsn = rcpt_parameters(args) if args else None
     if not (facts.mail.smtp_utf8 or (local.isascii() and domain.isascii())):
@@ -121,7 +126,7 @@ def _data(argument: bytes, facts: Facts) -> Event:
     _no_argument(argument)
     if facts.mail.body_type == "binarymime":
         raise BadSyntax(replies.BINARY_NEEDS_BDAT)  # RFC 3030 §3
-    return Data()
+    return Data(chunked=False)
 
 
 def _rset(argument: bytes, _facts: Facts) -> Event:
@@ -136,15 +141,30 @@ def _quit(argument: bytes, _facts: Facts) -> Event:
 
 def _vrfy(argument: bytes, _facts: Facts) -> Reply:
     # RFC 5321 §7.3: who exists here is nobody's business.
-    return replies.CANNOT_VERIFY if argument.strip() else replies.VRFY_NEEDS_NAME
+    return _for_text(argument, replies.CANNOT_VERIFY, replies.VRFY_NEEDS_NAME)
 
 
 def _expn(argument: bytes, _facts: Facts) -> Reply:
-    return replies.NO_LISTS if argument.strip() else replies.EXPN_NEEDS_NAME
+    return _for_text(argument, replies.NO_LISTS, replies.EXPN_NEEDS_NAME)
+
+
+def _noop(argument: bytes, _facts: Facts) -> Reply:
+    return _for_text(argument, replies.OK, replies.OK)
+
+
+def _help(argument: bytes, _facts: Facts) -> Reply:
+    return _for_text(argument, replies.HELP, replies.HELP)
+
+
+def _for_text(argument: bytes, reply: Reply, without: Reply) -> Reply:
+    """The reply to a command whose argument means nothing to us, and `without` an argument."""
+    if _CONTROL.search(argument):
+        return replies.BAD_CHARACTERS  # RFC 5321 §2.3.8: a bare LF here may be a second command to somebody else
+    return reply if argument.strip(_BLANK) else without
 
 
 def _no_argument(argument: bytes) -> None:
-    if argument.strip():
+    if argument.strip(_BLANK):
         raise BadSyntax(replies.NO_ARGUMENT_ALLOWED)
 
 
@@ -156,9 +176,9 @@ _PARSERS: dict[int, Callable[[bytes, Facts], Event | Reply]] = {
     Verb.RCPT: _rcpt,
     Verb.DATA: _data,
     Verb.RSET: _rset,
-    Verb.NOOP: lambda _argument, _facts: replies.OK,
+    Verb.NOOP: _noop,
     Verb.VRFY: _vrfy,
     Verb.EXPN: _expn,
-    Verb.HELP: lambda _argument, _facts: replies.HELP,
+    Verb.HELP: _help,
     Verb.QUIT: _quit,
 }

@@ -4,7 +4,7 @@
     connection.reply(banner)                      # the first event is the connection itself
     connection.receive(bytes)                     # whatever the socket gave, cut anywhere
     while (event := connection.next_event()) is not None:
-        connection.reply(...)                     # every event but Segment and Abandoned
+        connection.reply(...)                     # every event but Answered, Segment and Abandoned
     socket.send(connection.data_to_send())
 
 What the owner owes the core: it answers each event before it asks for the next (LMTP: `End` with `reply_each`); it
@@ -12,7 +12,8 @@ sends `data_to_send()` when `next_event()` gave None, and whenever `flush_due` s
 ends the session when `closed` is true and everything is sent.
 
 What the core does by itself: syntax, legality (`state`), limits of the grammar, the commands that need nobody's opinion
-(NOOP, HELP, VRFY, EXPN), and all chunks of a message but its first and last (RFC 3030).
+(NOOP, HELP, VRFY, EXPN), and all chunks of a message but its first and last (RFC 3030). Of each such answer it tells
+by `Answered`, so that the owner can count, yield, and end a session that does nothing else.
 """
 
 from __future__ import annotations
@@ -24,30 +25,41 @@ from mta_front.smtp.buffer import ReceiveBuffer
 from mta_front.smtp.commands import ConnectionOptions, Facts
 from mta_front.smtp.data import BodyReader, ChunkReader
 from mta_front.smtp.errors import BadSyntax, LocalError
-from mta_front.smtp.events import Abandoned, Data, End, Event, Mail
+from mta_front.smtp.events import Abandoned, Answered, Data, End, Event, Mail
 from mta_front.smtp.params import NO_MAIL_PARAMETERS, MailParameters
 from mta_front.smtp.replies import Reply
 from mta_front.smtp.state import HOLDS_REPLY, Machine, Phase, Verb
 
 __all__ = ["Connection", "ConnectionOptions"]
 
+MAX_COMMAND_OCTETS = 512
+"""A command line with its CRLF (RFC 5321 §4.5.3.1.4)."""
+
 MAX_LINE_OCTETS = 2048
-"""A command line with its CRLF. RFC 5321 §4.5.3.1.4 wants 512 and room for every extension's parameters beside it."""
+"""A MAIL or RCPT line: each extension's parameters need room beside the 512 (RFC 5321 §4.5.3.1.4, RFC 3461 §5)."""
+
+_LONG = frozenset({Verb.MAIL, Verb.RCPT})
+_GATED = frozenset({Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.VRFY, Verb.EXPN})
+"""What a client that must log in first may not do before (RFC 4954 §6, 530)."""
 
 _JUNK = frozenset({Verb.NOOP, Verb.RSET, Verb.VRFY, Verb.EXPN, Verb.HELP, Verb.EHLO, Verb.HELO, Verb.LHLO})
+_OVERLONG = bytes(MAX_LINE_OCTETS)
+"""Stands for a line that was too long to keep."""
+
 _VERBS = {False: commands.verbs(lmtp=False), True: commands.verbs(lmtp=True)}
 
 
 class Connection:
     """One session's protocol state. See the module's text.
 
-    `secure`: the owner says that TLS is up. `errors`: commands answered 5xx so far. `junk`: commands that lead to no
-    message since the last one.
+    `secure`: the owner says that TLS is up. `gate`: set by the owner while something is missing (a login): the answer
+    to every command of a mail transaction. `errors`: commands answered 5xx, `junk`: commands that lead to no message;
+    both since the last message that was accepted.
     """
 
     __slots__ = (
         "_body", "_buffer", "_chunks", "_discard_bytes", "_discard_reply", "_facts", "_in_chunk", "_machine", "_next",
-        "_options", "_out", "_pending", "_proposed", "_skipping", "_verbs", "errors", "flush_due", "junk",
+        "_options", "_out", "_pending", "_proposed", "_skipping", "_verbs", "errors", "flush_due", "gate", "junk",
     )  # fmt: skip
 
     def __init__(self, options: ConnectionOptions) -> None:
@@ -66,6 +78,7 @@ class Connection:
         self._discard_reply: tuple[int, Reply] | None = None  # the verb and its answer, when they have come
         self._proposed: MailParameters = NO_MAIL_PARAMETERS  # of a MAIL that is not answered yet
         self._skipping = False  # inside a line that was too long
+        self.gate: Reply | None = None
         self.errors = 0
         self.junk = 0
         self.flush_due = False
@@ -119,12 +132,12 @@ class Connection:
                 return read
             if self._in_chunk:
                 event = self._next_of_chunk()
-                if event is None and self._in_chunk:
+                if event is None:
                     break
             elif self._discard_reply is not None:
-                if not self._discard():
+                event = self._discard()
+                if event is None:
                     break
-                continue
             elif self._next is not None:
                 self._pending, event = self._next
                 self._next = None
@@ -133,12 +146,14 @@ class Connection:
                 if line is None:
                     break
                 event = self._command(line)
-            if event is not None:
-                return event
+                if event is None:  # a BDAT: its octets come next
+                    continue
+            return event
         self.flush_due = bool(self._out)
         return None
 
     def _next_line(self) -> bytes | None:
+        """A command line, `_OVERLONG` for one that was, or None: more bytes are wanted."""
         buffer = self._buffer
         while True:
             data = buffer.data
@@ -149,9 +164,9 @@ class Connection:
                 if not self._skipping:
                     return data[pos:end]
                 self._skipping = False
-                self._answer(Verb.UNKNOWN, replies.LINE_TOO_LONG)
-            elif len(data) - pos >= MAX_LINE_OCTETS:
-                # Too long: answered once, when its end has come. A CR at the edge may be half of its CRLF.
+                return _OVERLONG
+            if len(data) - pos >= MAX_LINE_OCTETS:
+                # Answered once, when its end has come. A CR at the edge may be half of its CRLF.
                 buffer.pos = pos + MAX_LINE_OCTETS - 1
                 self._skipping = True
             elif len(buffer) - (len(data) - pos):
@@ -160,13 +175,15 @@ class Connection:
                 return None
 
     def _command(self, line: bytes) -> Event | None:
-        """Check one command line: an event, or None when the core has answered it itself."""
+        """Check one command line: an event, or None for a BDAT whose octets come next."""
         word, _, argument = line.partition(b" ")
         verb = self._verbs.get(word)
         if verb is None:
-            verb = self._verbs.get(word.upper())
-            if verb is None:
-                return self._answer(Verb.UNKNOWN, commands.unknown(line))
+            verb = self._verbs.get(word.upper(), Verb.UNKNOWN)
+        if len(line) > MAX_COMMAND_OCTETS - 2 and verb not in _LONG:
+            return self._answer(Verb.UNKNOWN, replies.LINE_TOO_LONG)
+        if verb is Verb.UNKNOWN:
+            return self._answer(Verb.UNKNOWN, commands.unknown(line))
         if verb is Verb.BDAT:
             return self._bdat(argument)
         refusal = self._illegal(verb)
@@ -193,15 +210,18 @@ class Connection:
         options = self._options
         if options.disabled_commands and verb.name in options.disabled_commands:
             return replies.COMMAND_DISABLED
+        phase = self._machine.phase
+        if self.gate is not None and verb in _GATED and phase is not Phase.HELLO:
+            return self.gate
         if not self._machine.allows(verb):
-            return commands.out_of_sequence(self._machine.phase, verb, options.lmtp)
+            return commands.out_of_sequence(phase, verb, options.lmtp)
         return None
 
-    def _answer(self, verb: int, reply: Reply) -> Event | None:
-        """Answer what nobody else is asked: no event comes of it."""
+    def _answer(self, verb: int, reply: Reply) -> Answered:
+        """Answer what nobody else is asked."""
         self._pending = verb
         self.reply(reply)
-        return None
+        return Answered(verb, reply)
 
     # -- chunks (RFC 3030) -------------------------------------------------------------------------------------------
 
@@ -224,7 +244,7 @@ class Connection:
             self._in_chunk = True
             return None
         self._pending = Verb.BDAT
-        return Data()
+        return Data(chunked=True)
 
     def _next_of_chunk(self) -> Event | None:
         chunks = self._chunks
@@ -239,16 +259,15 @@ class Connection:
             return End(chunks.size_bytes, chunks.refusal)
         return self._answer(Verb.BDAT, replies.CHUNK_OK)
 
-    def _discard(self) -> bool:
-        """Drop what there is of an unwanted chunk; answer when it is all gone. False: more must come."""
+    def _discard(self) -> Answered | None:
+        """Drop what there is of an unwanted chunk; answer when it is all gone. None: more must come."""
         self._discard_bytes -= len(self._buffer.take(self._discard_bytes))
         if self._discard_bytes:
-            return False
+            return None
         assert self._discard_reply is not None
         verb, reply = self._discard_reply
         self._discard_reply = None
-        self._answer(verb, reply)
-        return True
+        return self._answer(verb, reply)
 
     # -- out: replies to bytes ---------------------------------------------------------------------------------------
 
@@ -265,6 +284,8 @@ class Connection:
         self._out.append(reply.wire)
         if verb != Verb.UNKNOWN:
             self._machine.answered(verb, code)
+        elif code == 421:
+            self._machine.close()
         if code >= 500:
             self.errors += 1
         if verb == Verb.RCPT:
@@ -277,8 +298,9 @@ class Connection:
             if code < 400:
                 self._buffer.settle()
                 self._body = BodyReader(self._options.size_bytes, self._options.bare_newline)
-        elif verb == Verb.DOT:
+        elif verb == Verb.DOT and code < 400:
             self.junk = 0
+            self.errors = 0
         if verb not in HOLDS_REPLY:
             self.flush_due = True
 

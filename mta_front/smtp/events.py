@@ -1,7 +1,7 @@
 """What the core tells its owner: one event at a time, in the order of the wire.
 
-Every event but `Segment` and `Abandoned` is a question, to be answered with `Connection.reply` before the next one is
-given.
+Every event but `Answered`, `Segment` and `Abandoned` is a question, to be answered with `Connection.reply` before the
+next one is given.
 """
 
 from __future__ import annotations
@@ -15,6 +15,16 @@ class Event:
     """Base of all events; never made itself."""
 
     __slots__ = ()
+
+
+class Answered(Event):
+    """The core answered a command by itself: `verb` (Verb.UNKNOWN for what is none) with `reply`. Needs no answer."""
+
+    __slots__ = ("reply", "verb")
+
+    def __init__(self, verb: int, reply: replies.Reply) -> None:
+        self.verb = verb
+        self.reply = reply
 
 
 class Hello(Event):
@@ -47,9 +57,12 @@ class Rcpt(Event):
 
 
 class Data(Event):
-    """DATA, or the first BDAT: answer 354 to have the message, else refuse. The core does not send a 354 to BDAT."""
+    """DATA, or (`chunked`) the first BDAT: answer 354 to have the message, else refuse. To BDAT no 354 is sent."""
 
-    __slots__ = ()
+    __slots__ = ("chunked",)
+
+    def __init__(self, chunked: bool) -> None:
+        self.chunked = chunked
 
 
 class Segment(Event):

@@ -8,22 +8,38 @@ from mta_front.smtp.replies import Reply
 def advertised(
     *,
     size_bytes: int,
+    secure: bool = False,
+    max_recipients: int = 0,
+    max_messages: int = 0,
     hide_pipelining: bool = False,
     hide_size: bool = False,
     hide_8bitmime: bool = False,
     hide_enhancedstatuscodes: bool = False,
     hide_smtputf8: bool = False,
+    hide_dsn: bool = False,
+    hide_requiretls: bool = False,
+    disabled_commands: frozenset[str] = frozenset(),
 ) -> tuple[str, ...]:
-    """The lines after the first of an EHLO reply. `size_bytes` 0: "SIZE" without a number (RFC 1870 §3)."""
+    """The lines after the first of an EHLO reply.
+
+    `size_bytes` 0: "SIZE" without a number (RFC 1870 §3). REQUIRETLS is offered over TLS only (RFC 8689 §2). Limits
+    that are 0 are none and not named (RFC 9422 §3).
+    """
+    limits = [f"MAILMAX={max_messages}"] * bool(max_messages) + [f"RCPTMAX={max_recipients}"] * bool(max_recipients)
+    chunks = "BDAT" not in disabled_commands
     lines = (
-        (hide_pipelining, "PIPELINING"),
-        (hide_size, f"SIZE {size_bytes}" if size_bytes else "SIZE"),
-        (hide_8bitmime, "8BITMIME"),
-        (hide_enhancedstatuscodes, "ENHANCEDSTATUSCODES"),
-        (hide_smtputf8, "SMTPUTF8"),
-        (False, "CHUNKING"),
+        (not hide_pipelining, "PIPELINING"),
+        (not hide_size, f"SIZE {size_bytes}" if size_bytes else "SIZE"),
+        (not hide_8bitmime, "8BITMIME"),
+        (not hide_enhancedstatuscodes, "ENHANCEDSTATUSCODES"),
+        (not hide_dsn, "DSN"),
+        (not hide_smtputf8, "SMTPUTF8"),
+        (secure and not hide_requiretls, "REQUIRETLS"),
+        (chunks, "CHUNKING"),
+        (chunks, "BINARYMIME"),
+        (bool(limits), " ".join(["LIMITS", *limits])),
     )
-    return tuple(line for hidden, line in lines if not hidden)
+    return tuple(line for offered, line in lines if offered)
 
 
 def hello_reply(greeting: str, extensions: tuple[str, ...]) -> Reply:

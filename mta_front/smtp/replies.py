@@ -91,6 +91,11 @@ LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing, try again later")
 STORE_UNAVAILABLE = Reply(451, "4.3.0", "Cannot store messages now, try again later")
 STORE_FULL = Reply(452, "4.3.1", "Insufficient storage, try again later")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing connection")
+TOO_MANY_JUNK_COMMANDS = Reply(421, "4.7.0", "Too many commands without a message, closing connection")
+TOO_MANY_UNAUTHENTICATED = Reply(421, "4.7.0", "Too many commands without authentication, closing connection")
+TOO_MANY_MESSAGES = Reply(421, "4.7.0", "Too many messages in one session, closing connection")
+NOT_HTTP = Reply(421, "4.7.0", "This is no HTTP server, closing connection")
 
 LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
 UNKNOWN_COMMAND = Reply(500, "5.5.1", "Command not recognized")
@@ -109,18 +114,20 @@ REPEATED_PARAMETER = Reply(501, "5.5.4", "Parameter given twice")
 UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
 NOT_UTF8 = Reply(553, "5.6.7", "Non-ASCII addresses need SMTPUTF8")
 NO_LISTS = Reply(502, "5.5.1", "Lists are not expanded here")
-COMMAND_DISABLED = Reply(502, "5.5.1", "Command not available here")
+COMMAND_DISABLED = Reply(500, "5.5.1", "Command not available here")
 BINARY_NEEDS_BDAT = Reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT")
 REQUIRETLS_NEEDS_TLS = Reply(530, "5.7.0", "REQUIRETLS needs TLS")
+AUTH_REQUIRED = Reply(530, "5.7.0", "Authentication required")
 BAD_SEQUENCE = Reply(503, "5.5.1", "Bad sequence of commands")
 HELLO_FIRST = Reply(503, "5.5.1", "Send EHLO or HELO first")
 LHLO_FIRST = Reply(503, "5.5.1", "Send LHLO first")
 NESTED_MAIL = Reply(503, "5.5.1", "Nested MAIL command")
 NEED_MAIL = Reply(503, "5.5.1", "Need MAIL before RCPT")
 NEED_RCPT = Reply(503, "5.5.1", "Need RCPT before DATA")
-NO_VALID_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 BARE_NEWLINE = Reply(550, "5.5.2", "Bare <CR> or <LF> in message")
 TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed limit")
+TALKED_TOO_SOON = Reply(554, "5.5.0", "You spoke before the greeting")
+NOT_IN_STEP = Reply(554, "5.5.0", "Protocol synchronization: you did not wait for a reply")
 RELAY_DENIED = Reply(554, "5.7.1", "Relay access denied")
 LOOP = Reply(554, "5.4.6", "Too many hops: this message is in a loop")
 
@@ -130,9 +137,14 @@ HELP = Reply.of_lines(
 )
 
 
-def banner(name: str, text: str = "") -> Reply:
-    """The 220 greeting: the server's name, "ESMTP" and the operator's own words."""
-    return Reply(220, "", f"{name} ESMTP {text}".rstrip())
+def banner(name: str, text: str = "", protocol: str = "ESMTP") -> Reply:
+    """The 220 greeting: the server's name, "ESMTP" or "LMTP", and the operator's own words."""
+    return Reply(220, "", f"{name} {protocol} {text}".rstrip())
+
+
+def auth_required(text: str) -> Reply:
+    """530 in the operator's words; "" for ours."""
+    return Reply(AUTH_REQUIRED.code, AUTH_REQUIRED.enhanced, text) if text else AUTH_REQUIRED
 
 
 def queued(message_id: str) -> Reply:

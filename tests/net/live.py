@@ -6,21 +6,16 @@ import _socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
 import gevent
 import gevent.event
 
 from mta_front.hooks import Hooks
-from mta_front.net.session import SessionOptions
+from mta_front.net.options import SessionOptions
+from mta_front.net.tally import LocalTally
 from mta_front.observe.events import Events
 from mta_front.server import Server
-from mta_front.smtp import replies
-from mta_front.smtp.connection import ConnectionOptions
-from mta_front.smtp.extensions import advertised
-
-CORE = tuple(field.name for field in fields(ConnectionOptions))
 
 
 class Noted(Events):
@@ -72,18 +67,12 @@ class Live:
 
 
 def options(**given: Any) -> SessionOptions:
-    """Session options; those of the core by their names."""
-    core = {name: given.pop(name) for name in CORE if name in given}
-    if "disabled_commands" in core:
-        core["disabled_commands"] = frozenset(core["disabled_commands"])
-    values: dict[str, Any] = {
-        "listener": "test",
-        "server_name": "mx.ours.example",
-        "banner": replies.banner("mx.ours.example"),
-        "extensions": advertised(size_bytes=core.get("size_bytes", 0)),
-        "connection": ConnectionOptions(**core),
-    }
-    return SessionOptions(**values | given)
+    """Session options: all is advertised, nobody needs to log in, errors are not counted, unless the test says so."""
+    hidden = dict.fromkeys(("hide_dsn", "hide_enhancedstatuscodes", "hide_requiretls"), False)
+    values: dict[str, Any] = {"listener": "test", "name": "mx.ours.example", "auth_optional": True}
+    values |= {"max_errors": 0, "max_junk_commands": 0} | hidden | given
+    values["disabled_commands"] = frozenset(values.get("disabled_commands", ()))
+    return SessionOptions(**values)
 
 
 @contextmanager
@@ -99,7 +88,7 @@ def live(hooks: Hooks, max_connections: int = 0, max_clients: int = 0, **given: 
 
     def serve() -> None:
         server = Server(noted, max_connections)
-        server.add(sock, options(**given), hooks, max_clients)
+        server.add(sock, options(**given), hooks, LocalTally(max_clients))
         server.start()
         end = gevent.event.Event()
         made.extend([server, gevent.get_hub(), end])

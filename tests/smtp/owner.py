@@ -59,10 +59,9 @@ class Owner:
         if isinstance(event, events.Segment):
             self._body.append(event.data)
             return
-        if isinstance(event, events.Abandoned):
-            self.heard.names.append("Abandoned")
-            return
         self.heard.names.append(type(event).__name__)
+        if isinstance(event, events.Abandoned | events.Answered):
+            return
         reply = replies.OK
         if isinstance(event, events.Hello):
             reply = hello_reply("mx.ours.example", () if event.command == "HELO" else self.extensions)

@@ -1,0 +1,34 @@
+"""The record of a new session."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from typing import Any
+
+from mta_front.hooks import Session
+from mta_front.net.options import SessionOptions
+
+_MAPPED = "::ffff:"
+"""How an IPv4 client looks on a dual-stack socket (RFC 4291 §2.5.5.2); networks in settings mean its IPv4 address."""
+
+_ids = itertools.count(1)
+_process = ""
+
+
+def _session_id() -> str:
+    """Unique in the fleet: 40 random bits per process (drawn after the fork), and a count."""
+    global _process  # noqa: PLW0603
+    if not _process:
+        _process = secrets.token_hex(5)
+    return f"{_process}.{next(_ids):x}"
+
+
+def open_session(sock: Any, peer: Any, options: SessionOptions) -> Session:
+    """The record of a new session; `peer` as accept() gave it: (address, port, …), or "" on a Unix socket."""
+    session = Session(_session_id(), options.listener)
+    if isinstance(peer, tuple):
+        session.remote_address, session.remote_port = peer[0].removeprefix(_MAPPED), peer[1]
+        local = sock.getsockname()
+        session.local_address, session.local_port = local[0].removeprefix(_MAPPED), local[1]
+    return session
