@@ -113,10 +113,11 @@ def _await_connection(sock: _socket.socket, timeout_s: float) -> None:
 class Wire(Stream):
     """A dialled stream, used by one greenlet. Every failure is a WireError; after one only `close` makes sense."""
 
-    __slots__ = ("_armed_at", "_closed", "_deadline_at", "_timed_out", "_timer")
+    __slots__ = ("_armed_at", "_closed", "_deadline_at", "_timed_out", "_timer", "secure")
 
     def __init__(self, sock: _socket.socket) -> None:
         super().__init__(sock)
+        self.secure = False  # over TLS
         self._timer: Any = None
         self._armed_at = 0.0  # when the timer fires; 0 = it does not run
         self._deadline_at = 0.0  # of the present wait; 0 = none

@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import time
 
-from mta_front.hooks import Accept, Address, Hooks, Message, Refusal, Session, refusing, reply_of
+from mta_front.hooks import Accept, Address, Envelope, Hooks, Message, Refusal, Session, refusing, reply_of
 from mta_front.policy.relaycontrol import RelayControl
 from mta_front.policy.trace import MAX_RECEIVED, HopCount, received
 from mta_front.smtp import replies
 from mta_front.smtp.replies import Reply
-from mta_front.store.entry import Entry
+from mta_front.store.entry import Dsn, Entry, RcptDsn
 from mta_front.store.errors import StoreError, StoreFull
 from mta_front.store.spool import Spool, Upload
-
-_NOT_RELAYED_YET = frozenset({"RET", "ENVID", "NOTIFY", "ORCPT", "REQUIRETLS"})
-"""What the core understands and the relay cannot honour: promised to nobody."""
 
 
 class Front(Hooks):
@@ -40,14 +37,10 @@ class Front(Hooks):
         """No message is begun that could not be kept: the client learns it before it sends anything."""
         if self._spool.fault is not None:
             raise refusing(replies.STORE_UNAVAILABLE)
-        if not _NOT_RELAYED_YET.isdisjoint(address.args) or address.args.get("BODY", "").upper() == "BINARYMIME":
-            raise refusing(replies.UNKNOWN_PARAMETER)
         self._hooks.on_mail_from(address, session)
 
     def on_rcpt_to(self, address: Address, session: Session) -> Accept | None:
         """Relay control; a recipient that it refuses is taken only when the user's hook says `Accept(relay=True)`."""
-        if not _NOT_RELAYED_YET.isdisjoint(address.args):
-            raise refusing(replies.UNKNOWN_PARAMETER)
         ours = self._control.allows(address, session.remote_address)
         answer = self._hooks.on_rcpt_to(address, session)
         if ours or (isinstance(answer, Accept) and answer.relay):
@@ -157,8 +150,31 @@ def _entry(session: Session, upload: Upload, recipients: list[str]) -> Entry:
         body_type=envelope.body_type,
         smtp_utf8=envelope.smtp_utf8,
         require_tls=envelope.require_tls,
+        dsn=_dsn(envelope),
         client_address=session.remote_address,
         client_name=session.client_hostname,
         helo=session.host_name_appears_as,
         user="" if session.user is None else str(getattr(session.user, "id", session.user)),
     )
+
+
+def _dsn(envelope: Envelope) -> Dsn | None:
+    """What the sender wants reported, as the queue keeps it; None when it said nothing."""
+    found = Dsn()
+    if envelope.dsn.ret:
+        found["ret"] = envelope.dsn.ret
+    if envelope.dsn.envid:
+        found["envid"] = envelope.dsn.envid
+    each: dict[str, RcptDsn] = {}
+    for recipient in envelope.rcpt_to:
+        if recipient.dsn is None:
+            continue
+        said = RcptDsn()
+        if recipient.dsn.notify:
+            said["notify"] = list(recipient.dsn.notify)
+        if recipient.dsn.orcpt:
+            said["orcpt"] = recipient.dsn.orcpt
+        each.setdefault(recipient.address, said)  # named twice: one message, and what was said first
+    if each:
+        found["rcpt"] = each
+    return found or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mta_front.smtp.transaction import Outcome
@@ -19,7 +19,8 @@ class Attempt:
 
     `body()` yields the message's segments from the start; it may raise a StoreError. `may_finish()` is asked before the
     point of no return (the final dot, the rename): when False, the message is no longer surely ours; the transport
-    stops, and reports None instead of outcomes (DECISIONS S7).
+    stops, and reports None instead of outcomes (DECISIONS S7). A transport that cannot name all recipients at once
+    calls `divide`, and each part is an attempt of its own.
     """
 
     envelope: Entry
@@ -27,10 +28,19 @@ class Attempt:
     body: Callable[[], Iterable[bytes]]
     may_finish: Callable[[], bool]
     report: Report
+    divided: Callable[[], None]
+    """Told when one attempt becomes two: one more report will come."""
     hops_tried: int = 0
     again: bool = False
     """It was on a connection that broke before anything was said about it; this happens once."""
     offered_at: float = field(default_factory=time.monotonic)
+
+    def divide(self, count: int) -> Attempt:
+        """Keep the first `count` recipients; the others are those of the attempt returned."""
+        self.divided()
+        rest = replace(self, recipients=self.recipients[count:])
+        self.recipients = self.recipients[:count]
+        return rest
 
 
 class Transport(Protocol):

@@ -197,7 +197,8 @@ class Consumer:
             hand.pending += 1
             body = partial(self._body, hand)
             may_finish = partial(self._may_finish, hand)
-            transport.deliver(Attempt(claim.envelope, recipients, body, may_finish, partial(self._reported, hand)))
+            report, divided = partial(self._reported, hand), partial(self._divided, hand)
+            transport.deliver(Attempt(claim.envelope, recipients, body, may_finish, report, divided))
         self._back(hand)
 
     def _body(self, hand: InHand) -> Iterable[bytes]:
@@ -206,6 +207,10 @@ class Consumer:
     def _may_finish(self, hand: InHand) -> bool:
         """Whether the message is surely ours, and for long enough to send it off."""
         return not hand.lost and hand.claim.expires_at - time.monotonic() > self._margin_s
+
+    def _divided(self, hand: InHand) -> None:
+        """A transport makes two attempts of one."""
+        hand.pending += 1
 
     def _reported(self, hand: InHand, attempt: Attempt, outcomes: Sequence[Outcome] | None, next_hop: str) -> None:
         """A transport is done with its part."""

@@ -180,6 +180,14 @@ class Hop:
     def again(self, attempt: Attempt) -> None:
         """Put back an attempt about which nothing was said: another connection will have it, once."""
         attempt.again = True
+        self._put_back(attempt)
+
+    def rest(self, attempt: Attempt) -> None:
+        """Take the recipients that had no place in a transaction: any connection may have them."""
+        self._put_back(attempt)
+        self._staff(time.monotonic())
+
+    def _put_back(self, attempt: Attempt) -> None:
         if self.health.failures and not self.health.proven:
             self._turned_away(attempt, self.health.last)
         else:

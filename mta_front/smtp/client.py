@@ -1,17 +1,25 @@
-"""The sending side of SMTP and LMTP, without I/O: RFC 5321, 2033 (LMTP), 2920 (PIPELINING), 1870 (SIZE), 6152, 6531.
+"""The sending side of SMTP and LMTP, without I/O: RFC 5321, 2033 (LMTP), 2920 (PIPELINING), 3030 (CHUNKING).
+
+The parameters of other extensions (RFC 1870, 3461, 6152, 6531, 8689, 9422) are `offer`'s.
 
     bytes of the next hop ──> receive ──> replies ──> outcomes of transactions
     begin, write, finish ──> commands and body ──> data_to_send ──> bytes for the next hop
 
 The driver owns socket and clock. It tells `receive` what came (b"" at the end) and `lost` when I/O failed, and sends
-what `data_to_send` gives. The rest it reads off three properties: `can_begin` (a transaction may start), `body_wanted`
-(354 was said: `write` segments, then `finish`), `closed` (every transaction has its outcomes: close the socket).
+what `data_to_send` gives. The rest it reads off four properties: `can_begin` (a transaction may start), `body_wanted`
+(`write` segments, then `finish`), `body_held` (not yet: first a reply), `closed` (every transaction has its outcomes:
+close the socket).
 
 With PIPELINING a transaction is two groups: MAIL, RCPT… and DATA; then the body. The next transaction may begin as soon
 as `finish` was called, so that its first group leaves together with the end of this body (RFC 2920 §3.1): then a
 message costs one round trip. Replies come in the order of commands, so `_expected` is the whole state of the dialog:
 who waits for the next reply. Nothing that a next hop sends raises an exception here: what answers nothing ends the
 connection.
+
+Where the next hop offers CHUNKING, the body goes as BDAT and there is no DATA. The first chunk waits until somebody is
+accepted: a server that refuses BDAT and does not drop its octets would take the message for commands. A refused chunk
+ends the message; no other follows, those on their way are answered too, and RSET comes before the next message. In
+LMTP it ends the connection, since servers differ in how many replies follow (RFC 2033 §4.3 speaks of the last only).
 """
 
 from __future__ import annotations
@@ -21,17 +29,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from mta_front.smtp.bodyencoder import END_OF_DATA
+from mta_front.smtp.bodyencoder import END_OF_DATA, ChunkEncoder
+from mta_front.smtp.offer import Offer
 from mta_front.smtp.replyreader import MalformedReply, RemoteReply, ReplyReader
 from mta_front.smtp.transaction import Outcome, Transaction
 
-# ehlo-line = ehlo-keyword *( SP ehlo-param ) (RFC 5321 §4.1.1.1)
-_EHLO_LINE = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:[ =]([\x20-\x7e]*))?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # 552 for RCPT is RFC 821's "too many recipients", to be read as 452 (RFC 5321 §4.5.3.1.10), unless an enhanced code
 # says that it is something else
 _TOO_MANY_RECIPIENTS = re.compile(r"5\.5\.3(?![0-9])|(?!5\.[0-9]{1,3}\.[0-9]{1,3})")
-
 
 _Handler: TypeAlias = Callable[[Transaction, int, RemoteReply], None]
 _Command: TypeAlias = tuple[str, _Handler, Transaction, int]
@@ -43,8 +48,10 @@ class ClientConnection:
     """One connection to a next hop; many transactions, one after the other."""
 
     def __init__(self, helo_name: str, *, lmtp: bool = False) -> None:
-        self.extensions: dict[str, str] = {}
-        """What EHLO or LHLO offered: keyword in upper case -> parameters."""
+        self.offer = Offer()
+        """What EHLO or LHLO offered."""
+        self.secure = False
+        """The connection is over TLS; the driver sets it."""
         self.ready = False
         """Greeting and hello are done."""
         self.closed = False
@@ -56,8 +63,6 @@ class ClientConnection:
         """How many transactions were begun."""
         self._helo_name = helo_name
         self._lmtp = lmtp
-        self._pipelining = False
-        self._size_limit_bytes = 0
         self._reader = ReplyReader()
         self._out: list[bytes] = []
         self._expected: deque[tuple[_Handler, Transaction, int]] = deque([(self._on_greeting, _NONE, 0)])
@@ -76,12 +81,28 @@ class ClientConnection:
             return False
         if not self._expected:
             return True
-        return self._pipelining and (not self._open or self._open[-1].final_sent)
+        if not self.offer.pipelining:
+            return False
+        if not self._open:
+            return True
+        # A refused chunk is followed by RSET, so those before the last must have been accepted.
+        last = self._open[-1]
+        return last.final_sent and not last.chunks_unanswered and not last.chunk_refused
+
+    @property
+    def spent(self) -> bool:
+        """The next hop takes no more messages over this connection (RFC 9422 §4.1)."""
+        return 0 < self.offer.messages_max <= self.begun
 
     @property
     def body_wanted(self) -> Transaction | None:
         """The transaction whose body the next hop waits for."""
         return self._body
+
+    @property
+    def body_held(self) -> bool:
+        """A chunk is not answered and the next hop does not offer PIPELINING: `write` and `finish` have to wait."""
+        return self._body is not None and self._body.chunks_unanswered > 0 and not self.offer.pipelining
 
     @property
     def idle(self) -> bool:
@@ -127,7 +148,8 @@ class ClientConnection:
     def begin(self, transaction: Transaction) -> None:
         """Start a transaction, when `can_begin`. It may be done at once: what the next hop cannot take is not sent."""
         assert self.can_begin
-        wanted, parameters = self._screen(transaction)
+        offer = self.offer
+        wanted = offer.screen(transaction, self.secure)
         if not wanted:
             transaction.done = True
             return
@@ -137,11 +159,15 @@ class ClientConnection:
         if self._reset_needed:
             self._reset_needed = False
             commands.append(("RSET\r\n", self._on_reset, transaction, 0))
-        commands.append((f"MAIL FROM:<{transaction.mail_from}>{parameters}\r\n", self._on_mail, transaction, 0))
-        recipients = transaction.recipients
-        commands += [(f"RCPT TO:<{recipients[i]}>\r\n", self._on_rcpt, transaction, i) for i in wanted]
-        commands.append(("DATA\r\n", self._on_data, transaction, 0))
-        if self._pipelining:
+        mail, *recipients = offer.commands(transaction, wanted)
+        commands.append((mail, self._on_mail, transaction, 0))
+        commands += [(line, self._on_rcpt, transaction, i) for i, line in zip(wanted, recipients, strict=True)]
+        if offer.chunking:
+            transaction.encoder = ChunkEncoder(binary=transaction.body_type == "binarymime")
+            commands[-1] = (recipients[-1], self._on_last_rcpt, transaction, wanted[-1])
+        else:
+            commands.append(("DATA\r\n", self._on_data, transaction, 0))
+        if offer.pipelining:
             self._out.append("".join([command[0] for command in commands]).encode())
             self._expected.extend([command[1:] for command in commands])
         else:
@@ -149,9 +175,16 @@ class ClientConnection:
             self._send_one()
 
     def write(self, segment: bytes) -> None:
-        """Add a piece of the body, cut anywhere. Nothing happens if the connection was closed meanwhile."""
-        if self._body is not None:
-            self._out.append(self._body.encoder.encode(segment))
+        """Add a piece of the body, cut anywhere. Nothing happens if the body is not wanted any more."""
+        transaction = self._body
+        if transaction is None:
+            return
+        data = transaction.encoder.encode(segment)
+        if data:
+            self._out.append(data)
+            if self.offer.chunking:
+                transaction.chunks_unanswered += 1
+                self._expected.append((self._on_chunk, transaction, 0))
 
     def finish(self) -> None:
         """End the body. From the bytes that `data_to_send` gives now, the next hop may have the message."""
@@ -231,13 +264,7 @@ class ClientConnection:
 
     def _on_hello(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
         if reply.code // 100 == 2:
-            for line in reply.lines[1:]:
-                if match := _EHLO_LINE.fullmatch(line):
-                    self.extensions[match[1].decode().upper()] = (match[2] or b"").decode()
-            self._pipelining = "PIPELINING" in self.extensions
-            size = self.extensions.get("SIZE", "")
-            if size.isdigit() and len(size) <= 18:
-                self._size_limit_bytes = int(size)
+            self.offer = Offer(reply.lines[1:])
             self.ready = True
         elif reply.code // 100 == 5 and not self._lmtp:
             self._command(f"HELO {self._helo_name}\r\n", self._on_helo, _NONE, 0)
@@ -293,6 +320,33 @@ class ClientConnection:
             self._expected.append((self._on_lone_dot, transaction, 0))
             self._close_oldest()
 
+    def _on_last_rcpt(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
+        """Where the body goes as chunks: now it may, if anybody is to have it."""
+        self._on_rcpt(transaction, index, reply)
+        if self.closed:
+            return
+        if transaction.accepted and not transaction.mail_refused:
+            self._body = transaction
+        else:
+            self._reset_needed = not transaction.mail_refused or bool(transaction.accepted)
+            self._close_oldest()
+
+    def _on_chunk(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
+        transaction.chunks_unanswered -= 1
+        if reply.code // 100 == 3:
+            self.lost(f"protocol error: {reply.code} in answer to BDAT")
+            return
+        if reply.code >= 400 and not transaction.chunk_refused:
+            transaction.chunk_refused = True
+            transaction.resolve(_refusal(reply), transaction.accepted)
+            self._body = None  # where the end was sent it is None, and no other transaction has begun
+            if self._lmtp:
+                self.lost(f"a chunk was refused: {reply.text}", reply.code)
+                return
+        if transaction.chunk_refused and not transaction.chunks_unanswered and not transaction.final_sent:
+            self._reset_needed = True
+            self._close_oldest()
+
     def _on_lone_dot(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
         """Whatever it says: there was nothing to deliver."""
 
@@ -300,9 +354,13 @@ class ClientConnection:
         if reply.code // 100 == 3:
             self.lost(f"protocol error: {reply.code} in answer to the end of data")
             return
-        outcome = Outcome("delivered", reply.code, reply.text) if reply.code < 300 else _refusal(reply)
+        if reply.code < 300:
+            outcome = Outcome("delivered", reply.code, reply.text, dsn_passed=self.offer.dsn)
+        else:
+            outcome = _refusal(reply)
         if not self._lmtp:
             transaction.resolve(outcome, transaction.accepted)
+            self._reset_needed = transaction.chunk_refused
             self._close_oldest()
             return
         transaction.resolve(outcome, (index,))
@@ -312,56 +370,6 @@ class ClientConnection:
     def _on_quit(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
         self.lost("quit")
 
-    # -- what the next hop can take ------------------------------------------------------------------------------------
-
-    def _screen(self, transaction: Transaction) -> tuple[list[int], str]:
-        """The recipients to name, by index, and the parameters of MAIL; gives outcomes to the other recipients."""
-        extensions = self.extensions
-        limit = self._size_limit_bytes
-        if limit and transaction.size_bytes > limit:
-            text = f"5.3.4 The message has {transaction.size_bytes} octets, the next hop takes {limit}"
-            transaction.resolve(Outcome("failed", 552, text))
-            return [], ""
-        if transaction.body_type == "binarymime":
-            # DATA would turn each CR or LF into a line end (RFC 3030 §3); BDAT is not spoken here yet.
-            transaction.resolve(Outcome("failed", 554, "5.6.1 A binary message cannot be sent to the next hop"))
-            return [], ""
-        takes_utf8 = "SMTPUTF8" in extensions
-        refusal = _unsendable(transaction.mail_from, takes_utf8, "1.7")
-        if refusal is not None:
-            transaction.resolve(refusal)
-            return [], ""
-        wanted = []
-        for i, recipient in enumerate(transaction.recipients):
-            refusal = _unsendable(recipient, takes_utf8, "1.3")
-            if refusal is None:
-                wanted.append(i)
-            else:
-                transaction.outcomes[i] = refusal
-        parameters = ""
-        if transaction.size_bytes and "SIZE" in extensions:
-            parameters = f" SIZE={transaction.size_bytes}"
-        if transaction.body_type == "8bitmime" and "8BITMIME" in extensions:
-            parameters += " BODY=8BITMIME"
-        if transaction.smtp_utf8 and takes_utf8:
-            parameters += " SMTPUTF8"
-        return wanted, parameters
-
 
 def _refusal(reply: RemoteReply) -> Outcome:
     return Outcome("failed" if reply.code >= 500 else "deferred", reply.code, reply.text)
-
-
-def _unsendable(address: str, takes_utf8: bool, subject: str) -> Outcome | None:
-    """Why this address cannot be named to the next hop. Control characters would be commands of their own."""
-    if _CONTROL.search(address):
-        return Outcome("failed", 501, f"5.{subject} The address has control characters")
-    if address.isascii():
-        return None
-    if not takes_utf8:
-        return Outcome("failed", 553, "5.6.7 The address is not ASCII and the next hop does not offer SMTPUTF8")
-    try:
-        address.encode()
-    except UnicodeEncodeError:
-        return Outcome("failed", 501, f"5.{subject} The address is not UTF-8")
-    return None

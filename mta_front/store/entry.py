@@ -22,6 +22,21 @@ class Outcome(TypedDict, total=False):
     at: float  # unix seconds
 
 
+class RcptDsn(TypedDict, total=False):
+    """What the sender wants reported of one recipient (RFC 3461 §4.1, §4.2)."""
+
+    notify: list[str]  # ["NEVER"], or some of "SUCCESS", "FAILURE", "DELAY"
+    orcpt: str  # decoded: "rfc822;b@example.net"
+
+
+class Dsn(TypedDict, total=False):
+    """What the sender wants reported (RFC 3461 §4)."""
+
+    ret: str  # "FULL" or "HDRS"
+    envid: str  # decoded
+    rcpt: dict[str, RcptDsn]  # by address, only those of whom something was said
+
+
 DELIVERED, DEFERRED, FAILED = "delivered", "deferred", "failed"
 
 
@@ -42,7 +57,7 @@ class Entry:
     client_name: str = ""
     helo: str = ""
     user: str = ""
-    dsn: dict[str, Any] | None = None
+    dsn: Dsn | None = None
     segments: int = 0  # elements of the body's list key; 0 = the body is a field of the entry
 
     def to_json(self) -> bytes:
@@ -87,7 +102,21 @@ class Entry:
                 raise ValueError(f"{name} is missing in the envelope")
         if not values["rcpt_to"] or not all(isinstance(one, str) for one in values["rcpt_to"]):
             raise ValueError("rcpt_to of the envelope is not a list of addresses")
+        if values.get("dsn") and not _is_dsn(values["dsn"]):
+            raise ValueError("dsn of the envelope is not what it should be")
         return cls(**values)
+
+
+def _is_dsn(found: dict[str, Any]) -> bool:
+    """Whether what is known here has the types of `Dsn`."""
+    each = found.get("rcpt", {})
+    texts = [found.get("ret", ""), found.get("envid", "")]
+    if not isinstance(each, dict) or not all(isinstance(said, dict) for said in each.values()):
+        return False
+    for said in each.values():
+        notify = said.get("notify", [])
+        texts += [said.get("orcpt", ""), *(notify if isinstance(notify, list) else [None])]
+    return all(isinstance(text, str) for text in texts)
 
 
 _dump = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode

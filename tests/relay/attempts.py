@@ -35,7 +35,10 @@ class Noted(Events):
 
 
 class Try:
-    """One attempt and its report. `outcomes` None: not reported yet, or let go (`let_go`)."""
+    """One attempt and its report. `outcomes` None: not reported yet, or let go (`let_go`).
+
+    Where a transport divides it, `outcomes` are those of all parts, in the order of the recipients.
+    """
 
     def __init__(
         self,
@@ -45,9 +48,12 @@ class Try:
         **fields: Any,
     ) -> None:
         self.reports = 0
+        self.parts = 1
         self.outcomes: Sequence[Outcome] | None = None
         self.next_hop = ""
         self.id = f"id{next(_numbers)}"
+        self._recipients = list(recipients)
+        self._found: dict[str, Outcome] = {}
         values: dict[str, Any] = {"mail_from": "a@x.example", "received_at": 1_700_000_000.5, "size_bytes": 27}
         self.attempt = Attempt(
             Entry(id=self.id, rcpt_to=list(recipients), **values | fields),
@@ -55,14 +61,21 @@ class Try:
             body if callable(body) else lambda: iter([body]),
             may_finish,
             self._report,
+            self._divided,
         )
 
+    def _divided(self) -> None:
+        self.parts += 1
+
     def _report(self, attempt: Attempt, outcomes: Sequence[Outcome] | None, next_hop: str) -> None:
-        assert attempt is self.attempt
-        assert outcomes is None or len(outcomes) == len(attempt.recipients)
+        assert attempt.envelope is self.attempt.envelope
         self.reports += 1
-        self.outcomes = outcomes
         self.next_hop = next_hop
+        if outcomes is None:
+            return
+        self._found |= zip(attempt.recipients, outcomes, strict=True)
+        if self.reports == self.parts:
+            self.outcomes = [self._found[recipient] for recipient in self._recipients]
 
     @property
     def let_go(self) -> bool:
@@ -84,8 +97,8 @@ def deliver(transport: Transport, *tries: Try, timeout_s: float = 10.0) -> None:
     """Give attempts to a transport and wait until each was reported, once."""
     for each in tries:
         transport.deliver(each.attempt)
-    eventually(lambda: all(each.reports for each in tries), timeout_s, "every attempt is reported")
-    assert [each.reports for each in tries] == [1] * len(tries)
+    eventually(lambda: all(each.reports >= each.parts for each in tries), timeout_s, "every attempt is reported")
+    assert [each.reports for each in tries] == [each.parts for each in tries]
 
 
 def pieces(body: bytes, size: int) -> Iterator[bytes]:

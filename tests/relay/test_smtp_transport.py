@@ -232,11 +232,13 @@ def test_a_large_body_goes_through_in_pieces(make: Make) -> None:
 
 
 def test_what_requires_tls_is_not_sent_in_clear(make: Make) -> None:
-    with ScriptedHop() as hop:
-        deliver(make(hop), one := Try(require_tls=True))
-        assert str(one.only) == "550 5.7.30 REQUIRETLS, and no TLS to the next hop"
+    with ScriptedHop(partial(polite, offer=b"250-hop\r\n250-REQUIRETLS\r\n250 PIPELINING\r\n")) as hop:
+        transport = make(hop)
+        deliver(transport, one := Try(require_tls=True))
+        assert str(one.only) == "550 5.7.30 REQUIRETLS, and the next hop is not reached over TLS"
         assert one.kinds == ["failed"]
-        assert hop.talks == []
+        deliver(transport, Try())
+    assert hop.verbs == [["EHLO", "MAIL", "RCPT", "DATA", "<body>"]]
 
 
 def failing(error: Exception) -> Callable[[], Iterable[bytes]]:

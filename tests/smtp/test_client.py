@@ -311,7 +311,7 @@ DIALOGS = {
     ),
     "a binary message is not spoilt by DATA": Dialog(
         [],
-        [["failed 554 5.6.1 A binary message cannot be sent to the next hop"]],
+        [["failed 554 5.6.1 A binary message, and the next hop does not offer BINARYMIME"]],
         [Message(body_type="binarymime")],
         offer=b"250-hop\r\n250 BINARYMIME\r\n",
     ),

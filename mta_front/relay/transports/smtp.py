@@ -19,7 +19,9 @@ from mta_front.relay.attempt import Attempt
 from mta_front.relay.hop import Hop, Unreachable
 from mta_front.settings.values import Bind
 from mta_front.smtp.client import ClientConnection
+from mta_front.smtp.params import MailDsn, RcptDsn
 from mta_front.smtp.transaction import Outcome, Transaction
+from mta_front.store.entry import Entry
 from mta_front.store.errors import StoreBodyGone, StoreError
 
 IDLE_S = 10.0
@@ -62,11 +64,6 @@ class SmtpTransport:
 
     def deliver(self, attempt: Attempt) -> None:
         """Give it to the first next hop that takes it, or defer it."""
-        if attempt.envelope.require_tls:
-            # Rather not at all than in clear (RFC 8689 §4.2.1), and there is no TLS here yet.
-            refused = Outcome("failed", 550, "5.7.30 REQUIRETLS, and no TLS to the next hop")
-            attempt.report(attempt, [refused] * len(attempt.recipients), self.hops[0].name)
-            return
         now = time.monotonic()
         hops = self.hops
         while attempt.hops_tried < len(hops):
@@ -111,6 +108,7 @@ class SmtpCarrier:
             self._wire = dial(address, options.connect_timeout_s)
         except WireError as error:
             raise Unreachable(f"connect to {hop.name}: {error.reason}") from None
+        client.secure = self._wire.secure
         while not client.ready and not client.closed:
             self._read()
         if client.closed:
@@ -139,7 +137,7 @@ class SmtpCarrier:
     def _fetch(self) -> bool:
         """Get an attempt in hand; waits for one. False: there will be none, or not over this connection."""
         hop, client = self._hop, self._client
-        while not client.closed and client.begun < MESSAGES_MAX:
+        while not client.closed and not self._spent:
             attempt = hop.next()
             if attempt is not None:
                 self._begin(attempt)
@@ -151,11 +149,16 @@ class SmtpCarrier:
             self._quit()
         return False
 
+    @property
+    def _spent(self) -> bool:
+        """Whether this connection has carried what it may."""
+        return self._client.begun >= MESSAGES_MAX or self._client.spent
+
     def _begin(self, attempt: Attempt) -> None:
-        envelope = attempt.envelope
-        transaction = Transaction(
-            envelope.mail_from, attempt.recipients, envelope.size_bytes, envelope.body_type, envelope.smtp_utf8
-        )
+        fitting = self._client.offer.fitting(attempt.recipients)
+        if fitting < len(attempt.recipients):
+            self._hop.rest(attempt.divide(fitting))
+        transaction = transaction_of(attempt.envelope, attempt.recipients)
         self._client.begin(transaction)
         now = time.monotonic()
         self._in_hand.append(_Begun(attempt, transaction, now, now))
@@ -169,7 +172,7 @@ class SmtpCarrier:
         while not transaction.done and client.body_wanted is None:
             self._read()
         if not transaction.done and self._send_body(begun):
-            if self._hop.health.quick and client.can_begin and client.begun < MESSAGES_MAX:
+            if self._hop.health.quick and client.can_begin and not self._spent:
                 following = self._hop.next()
                 if following is not None:
                     self._begin(following)
@@ -183,16 +186,19 @@ class SmtpCarrier:
         self._report(begun)
 
     def _send_body(self, begun: _Begun) -> bool:
-        """Everything but what `finish` adds is handed out here; False: the connection was given up."""
+        """Everything but what `finish` adds is handed out here; False: given up, or the next hop wants no more."""
         client, attempt, transaction = self._client, begun.attempt, begun.transaction
         try:
             segments = iter(attempt.body())
             client.write(next(segments, b""))
             for segment in segments:
                 self._flush()
-                if client.closed:
+                self._hear()  # replies to chunks; a refusal in the middle
+                self._await_room()
+                if client.body_wanted is not transaction:
                     return False
                 client.write(segment)
+            self._await_room()
         except StoreBodyGone:
             transaction.resolve(Outcome("failed", 554, "5.3.0 The body of the message is lost"))
             return self._give_up("the body of the message is lost")
@@ -204,6 +210,12 @@ class SmtpCarrier:
             return self._give_up("the message is no longer ours")
         client.finish()
         return True
+
+    def _await_room(self) -> None:
+        """Where the next hop wants to answer each chunk before the next, let it."""
+        while self._client.body_held:
+            self._flush()
+            self._read()
 
     def _give_up(self, reason: str) -> bool:
         """End the connection before the final dot: there is no other way to take a message back."""
@@ -275,6 +287,22 @@ class SmtpCarrier:
         self._flush()
         with contextlib.suppress(WireError):
             self._wire.recv(QUIT_S)
+
+
+def transaction_of(envelope: Entry, recipients: Sequence[str]) -> Transaction:
+    """What is to be said of a message to these of its recipients."""
+    asked = envelope.dsn or {}
+    each = asked.get("rcpt", {})
+    return Transaction(
+        envelope.mail_from,
+        recipients,
+        envelope.size_bytes,
+        envelope.body_type,
+        envelope.smtp_utf8,
+        envelope.require_tls,
+        MailDsn(asked.get("ret", ""), asked.get("envid", "")),
+        {who: RcptDsn(tuple(said.get("notify", ())), said.get("orcpt", "")) for who, said in each.items()},
+    )
 
 
 @dataclass(slots=True)
