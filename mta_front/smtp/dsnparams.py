@@ -52,10 +52,10 @@ def rcpt_words(dsn: RcptDsn, utf8: bool) -> str:
 
 
 def xtext(text: str) -> str:
-    """Octets, one for each character, as xtext; "" where a character is none."""
-    if _NOT_XCHAR.search(text) is None:
-        return text
-    return "" if max(text) > "\xff" else _NOT_XCHAR.sub(lambda found: f"+{ord(found[0]):02X}", text)
+    """US-ASCII as xtext; "" where there is anything else."""
+    if not text.isascii():
+        return ""
+    return _NOT_XCHAR.sub(lambda found: f"+{ord(found[0]):02X}", text)
 
 
 def unitext(text: str, special: re.Pattern[str]) -> str:

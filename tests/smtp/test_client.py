@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -11,91 +10,20 @@ from hypothesis import strategies as st
 
 from mta_front.smtp.client import ClientConnection
 from mta_front.smtp.transaction import Transaction
-
-BODY = b"Subject: x\r\n\r\n.dot\r\n"
-SENT = b"Subject: x\r\n\r\n..dot\r\n.\r\n"
-PIPELINING = b"250-hop\r\n250 PIPELINING\r\n"
-GO = b"354 go\r\n"
-ENVELOPE = b"MAIL FROM:<a@x>\r\nRCPT TO:<b@y>\r\nDATA\r\n"
-
-
-@dataclass
-class Message:
-    """One transaction of a dialog; its body is BODY."""
-
-    recipients: Sequence[str] = ("b@y",)
-    mail_from: str = "a@x"
-    size_bytes: int = 0
-    body_type: str = "7bit"
-    smtp_utf8: bool = False
-
-
-@dataclass
-class Dialog:
-    """`turns`: what the client is to say, then what the next hop answers. `outcomes`: per message, per recipient."""
-
-    turns: list[tuple[bytes, bytes]]
-    outcomes: list[list[str]]
-    messages: list[Message] = field(default_factory=lambda: [Message()])
-    lmtp: bool = False
-    closed: str = ""  # the reason, or its beginning
-    lost: bool = False  # of the last message
-    quits: bool = False
-    hello: bool = True  # the turns begin with a usual greeting and `offer`
-    offer: bytes = PIPELINING
-
-
-def whole(answer: bytes) -> Iterable[bytes]:
-    yield answer
-
-
-def bytewise(answer: bytes) -> Iterable[bytes]:
-    yield from (answer[i : i + 1] for i in range(len(answer)))
-
-
-class Mail(Transaction):
-    """A transaction that knows its body."""
-
-    body = BODY
-
-
-def say(client: ClientConnection, waiting: list[Mail]) -> bytes:
-    """Do all that can be done now, as a driver would; returns what is to be sent."""
-    out = b""
-    while True:
-        out += client.data_to_send()
-        if isinstance(client.body_wanted, Mail):
-            client.write(client.body_wanted.body)
-            client.finish()
-        elif waiting and client.can_begin:
-            client.begin(waiting.pop(0))
-        else:
-            return out
-
-
-def play(dialog: Dialog, cut: Callable[[bytes], Iterable[bytes]] = whole) -> tuple[ClientConnection, list[Mail]]:
-    client = ClientConnection("me.example", lmtp=dialog.lmtp)
-    mails = [Mail(m.mail_from, m.recipients, m.size_bytes, m.body_type, m.smtp_utf8) for m in dialog.messages]
-    waiting = list(mails)
-    verb = b"LHLO" if dialog.lmtp else b"EHLO"
-    opening = [(b"", b"220 hop ESMTP\r\n"), (verb + b" me.example\r\n", dialog.offer)] if dialog.hello else []
-    for said, answer in [*opening, *dialog.turns]:
-        assert say(client, waiting) == said
-        if answer == b"EOF":
-            client.receive(b"")
-        else:
-            for piece in cut(answer):
-                client.receive(piece)
-    if dialog.quits:
-        client.quit()
-    rest = say(client, waiting)
-    assert rest == (b"QUIT\r\n" if dialog.quits else b"")
-    return client, mails
-
-
-def shown(transaction: Transaction) -> list[str]:
-    return [f"{o.kind} {o}{' ?' if o.uncertain else ''}" if o else "-" for o in transaction.outcomes]
-
+from tests.smtp.client_dialogs import (
+    ENVELOPE,
+    GO,
+    PIPELINING,
+    SENT,
+    Dialog,
+    Mail,
+    Message,
+    bytewise,
+    check,
+    say,
+    shown,
+    whole,
+)
 
 DIALOGS = {
     "one message in two groups": Dialog(
@@ -413,17 +341,7 @@ DIALOGS = {
 @pytest.mark.parametrize("cut", [whole, bytewise], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("name", DIALOGS)
 def test_dialog(name: str, cut: Callable[[bytes], Iterable[bytes]]) -> None:
-    dialog = DIALOGS[name]
-    client, transactions = play(dialog, cut)
-    assert [shown(t) for t in transactions] == (dialog.outcomes if dialog.messages else [])
-    assert client.closed == bool(dialog.closed), client.reason
-    assert client.reason.startswith(dialog.closed)
-    assert (bool(transactions) and transactions[-1].lost) == dialog.lost
-    if client.closed:
-        assert not client.can_begin
-        assert not client.data_to_send()
-    for transaction in transactions:
-        assert transaction.done == (None not in transaction.outcomes)
+    check(DIALOGS[name], cut)
 
 
 def after_354() -> tuple[ClientConnection, Transaction]:
