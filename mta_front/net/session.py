@@ -14,23 +14,14 @@ from typing import Any
 
 import gevent
 
-from mta_front.hooks import (
-    CONNECT_REFUSAL,
-    TRANSACTION_REFUSAL,
-    Address,
-    Envelope,
-    Hooks,
-    Refusal,
-    Session,
-    refusal_of,
-    reply_of,
-)
+from mta_front.hooks import CONNECT_REFUSAL, Envelope, Hooks, Session
+from mta_front.net.asking import HOOK_ERRORS, Asking
 from mta_front.net.conduct import Conduct, SessionOver
-from mta_front.net.message import IncomingMessage
 from mta_front.net.options import SessionOptions
 from mta_front.net.reverse import client_hostname
 from mta_front.net.roster import Roster
 from mta_front.net.stream import RECEIVE_BYTES, Stream
+from mta_front.net.transactions import MessageAbandoned, Transactions
 from mta_front.observe.events import Events
 from mta_front.smtp import events, replies
 from mta_front.smtp.connection import Connection
@@ -45,20 +36,13 @@ EVENTS_PER_TURN = 64
 COMMAND_BYTES = 4096
 """Received at once between messages."""
 
-_HOOK_ERRORS = (Exception, gevent.Timeout, gevent.GreenletExit, SystemExit, KeyboardInterrupt)
-"""What a hook, or code that it calls, may raise: a `sys.exit()` in there must not end a worker and its sessions."""
-
-
-class MessageAbandoned(ConnectionError):
-    """The client will not complete the message: between two chunks it said RSET, EHLO or QUIT (RFC 3030 §2)."""
-
 
 class Pump:
     """One session. `run()` returns when it is over and never raises."""
 
     __slots__ = (
-        "_conduct", "_connection", "_end_at", "_ending", "_hooks", "_named", "_options", "_roster", "_sink", "_stream",
-        "_turns", "deadline", "session",
+        "_asking", "_conduct", "_connection", "_end_at", "_ending", "_hooks", "_options", "_roster", "_sink", "_stream",
+        "_transactions", "_turns", "deadline", "session",
     )  # fmt: skip
 
     def __init__(
@@ -78,7 +62,10 @@ class Pump:
         self._connection = Connection(options.connection_for(session.remote_address))
         self._connection.gate = options.gate
         self._conduct = Conduct(options, self._connection)
-        self._named: dict[str, int] = {}  # recipients of the transaction -> their place in the envelope
+        self._asking = Asking(hooks, session, sink)
+        self._transactions = Transactions(
+            self._connection, session, options, self._asking, self._conduct, self._pull, sink
+        )
         self._turns = 0
         self._ending: SessionOver | None = None
         self._end_at = monotonic() + options.session_timeout_s if options.session_timeout_s else 0.0
@@ -101,9 +88,9 @@ class Pump:
         except RemoteError as error:
             reason = "error"
             self._last_word(error.reply)
-        except _HOOK_ERRORS as error:  # one session's bug never ends a worker
+        except HOOK_ERRORS as error:  # one session's bug never ends a worker
             reason = "error"
-            self._fault(error, "session")
+            self._asking.fault(error, "session")
             self._last_word(replies.BUG_CLOSING)
         finally:
             self._roster.leave(self)
@@ -120,8 +107,8 @@ class Pump:
     def _finish(self, reason: str) -> None:
         try:
             self._hooks.on_close(self.session)
-        except _HOOK_ERRORS as error:
-            self._fault(error, "on_close")
+        except HOOK_ERRORS as error:
+            self._asking.fault(error, "on_close")
         session = self.session
         self._sink.session_closed(
             session.listener,
@@ -129,14 +116,6 @@ class Pump:
             {"session": session.id, "client": session.remote_address, "helo": session.host_name_appears_as,
              "transactions": session.transaction},
         )  # fmt: skip
-
-    def _fault(self, error: BaseException, where: str) -> None:
-        """Nobody expected this; no client is told more than 451 or 421."""
-        self._sink.fault(error, where)
-        try:
-            self._hooks.on_error(error, self.session)
-        except _HOOK_ERRORS as another:
-            self._sink.fault(another, "on_error")
 
     # -- what the roster calls, from another greenlet -----------------------------------------------------------------
 
@@ -214,8 +193,8 @@ class Pump:
         session.client_hostname = client_hostname(resolver, session.remote_address, options.reverse_lookup_timeout_s)
         try:
             self._hooks.on_connect(self.session)
-        except _HOOK_ERRORS as error:
-            self._connection.reply(self._refusal(error, CONNECT_REFUSAL, "CONNECT"))
+        except HOOK_ERRORS as error:
+            self._connection.reply(self._asking.refusal(error, CONNECT_REFUSAL, "CONNECT"))
             raise SessionOver("refused") from error
         self._connection.reply(options.greeting)
 
@@ -243,15 +222,6 @@ class Pump:
     def _by_the_core(self, event: events.Answered) -> None:
         """NOOP, HELP, a fault of syntax: there is nothing to do but to count it."""
 
-    def _refusal(self, error: BaseException, default: Reply, verb: str) -> Reply:
-        """The reply for what a hook raised; what is no refusal is a bug and reported as one."""
-        reply = refusal_of(error, default)
-        if reply is None:
-            self._fault(error, verb)
-            return replies.LOCAL_ERROR
-        self._sink.command_refused(self._options.listener, verb, reply.code)
-        return reply
-
     def _hello(self, event: events.Hello) -> None:
         session = self.session
         if session.user is None:
@@ -264,91 +234,8 @@ class Pump:
         extensions = () if event.command == "HELO" else options.extensions(secure=session.secure)
         self._connection.reply(hello_reply(options.hello_greeting(session.client_hostname), extensions))
 
-    def _mail(self, event: events.Mail) -> None:
-        session = self.session
-        self._conduct.message_begins()
-        try:
-            self._hooks.on_mail_from(event.address, session)
-        except _HOOK_ERRORS as error:
-            self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "MAIL"))
-            return
-        session.transaction += 1
-        self._named.clear()
-        parameters = event.parameters
-        session.envelope = Envelope(
-            mail_from=event.address,
-            body_type=parameters.body_type,
-            smtp_utf8=parameters.smtp_utf8,
-            require_tls=parameters.require_tls,
-            dsn=parameters.dsn,
-        )
-        self._connection.reply(replies.SENDER_OK)
-
-    def _rcpt(self, event: events.Rcpt) -> None:
-        session = self.session
-        try:
-            self._hooks.on_rcpt_to(event.address, session)
-        except _HOOK_ERRORS as error:
-            self._connection.reply(self._refusal(error, TRANSACTION_REFUSAL, "RCPT"))
-            return
-        self._add(event.address)
-        self._connection.reply(replies.RECIPIENT_OK)
-
-    def _add(self, recipient: Address) -> None:
-        """Who is named twice gets one copy, under the later parameters; in LMTP each naming has its own reply."""
-        recipients = self.session.envelope.rcpt_to
-        known = self._named.setdefault(f"{recipient.local_part}@{recipient.domain.lower()}", len(recipients))
-        if known == len(recipients) or self._options.lmtp:
-            recipients.append(recipient)
-        else:
-            recipients[known] = recipient
-
-    def _reset(self, _event: events.Reset) -> None:
-        self.session.envelope = Envelope()
-        self._connection.reply(replies.OK)
-
     def _quit(self, _event: events.Quit) -> None:
         self._connection.reply(replies.BYE)
-
-    def _data(self, event: events.Data) -> None:
-        connection = self._connection
-        if self.session.user is None and not event.chunked:
-            self._conduct.in_step()
-        connection.reply(replies.START_MAIL_INPUT)
-        self._conduct.body_begins()
-        message = IncomingMessage(self._pull)
-        try:
-            answers = self._judge(message)
-            message.drain()
-        except MessageAbandoned:
-            self.session.envelope = Envelope()
-            return
-        self._conduct.messages += 1
-        if message.refusal is not None:
-            answers = [message.refusal]
-        if self._options.lmtp and len(answers) == 1:
-            answers *= len(self.session.envelope.rcpt_to)
-        self._report(answers, message.byte_length)
-        connection.reply_each(answers)
-        self.session.envelope = Envelope()
-
-    def _judge(self, message: IncomingMessage) -> list[Reply]:
-        """What the hook says of a message: one reply, or one for each recipient."""
-        session = self.session
-        try:
-            answer = self._hooks.on_data(message, session)
-        except (SessionOver, MessageAbandoned):
-            raise
-        except _HOOK_ERRORS as error:
-            return [self._refusal(error, TRANSACTION_REFUSAL, "DATA")]
-        if answer is None or isinstance(answer, str | Reply | Refusal):
-            return [reply_of(answer)]
-        answers = [reply_of(each) for each in answer]
-        expected = len(session.envelope.rcpt_to) if self._options.lmtp else 1
-        if len(answers) != expected:
-            self._fault(ValueError(f"on_data gave {len(answers)} answers where {expected} are due"), "DATA")
-            return [replies.LOCAL_ERROR]
-        return answers
 
     def _pull(self) -> events.Segment | events.End:
         """The next piece of the message."""
@@ -365,27 +252,6 @@ class Pump:
             else:
                 self._receive()
 
-    def _report(self, answers: list[Reply], size_bytes: int) -> None:
-        session = self.session
-        envelope = session.envelope
-        taken = sum(answer.code < 400 for answer in answers)
-        first = answers[0]
-        summary: dict[str, Any] = {
-            "session": session.id,
-            "id": envelope.id,
-            "client": session.remote_address,
-            "helo": session.host_name_appears_as,
-            "mail_from": envelope.mail_from.address if envelope.mail_from else "",
-            "rcpt_to": [address.address for address in envelope.rcpt_to],
-            "recipients": taken if len(answers) > 1 else len(envelope.rcpt_to),
-            "size_bytes": size_bytes,
-            "reply": f"{first.code} {first.enhanced} {first.text}",
-        }
-        if taken:
-            self._sink.message_accepted(session.listener, summary)
-        else:
-            self._sink.message_refused(session.listener, first.code, summary)
-
 
 _TRANSMISSION = {"HELO": "SMTP", "EHLO": "ESMTP", "LHLO": "LMTP"}  # RFC 3848
 
@@ -395,9 +261,9 @@ _IDLE = (Phase.GREETING, Phase.HELLO, Phase.READY)
 _HANDLERS: dict[type[events.Event], Callable[[Pump, Any], None]] = {
     events.Answered: Pump._by_the_core,
     events.Hello: Pump._hello,
-    events.Mail: Pump._mail,
-    events.Rcpt: Pump._rcpt,
-    events.Data: Pump._data,
-    events.Reset: Pump._reset,
+    events.Mail: lambda pump, event: pump._transactions.mail(event),
+    events.Rcpt: lambda pump, event: pump._transactions.rcpt(event),
+    events.Data: lambda pump, event: pump._transactions.data(event),
+    events.Reset: lambda pump, event: pump._transactions.reset(event),
     events.Quit: Pump._quit,
 }
