@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+UNPACKED = Path(__file__).resolve().parent.parent / ".tools"
+"""Where tools/programs.sh puts what is not installed in the system."""
 
 PACKAGES = {
     "redis-server": "redis-server",
     "smtp-source": "postfix",
     "smtp-sink": "postfix",
     "swaks": "swaks",
+    "msmtp": "msmtp",
+    "node": "nodejs",
     "haproxy": "haproxy",
     "prometheus": "prometheus",
     "promtool": "prometheus",
@@ -27,6 +33,21 @@ def program(name: str) -> str:
     if not found:
         missing(f"{name} is not installed (Debian package {PACKAGES.get(name, name)})")
     return found
+
+
+def unpacked(name: str) -> Path:
+    """The root directory of Debian packages that cannot be installed beside others, e.g. `unpacked("exim")`."""
+    if not (UNPACKED / name).is_dir():
+        missing(f"{name} is not unpacked in {UNPACKED} (tools/programs.sh does it)")
+    return UNPACKED / name
+
+
+def node_packages(name: str) -> Path:
+    """The directory with this package from npm, for NODE_PATH."""
+    packages = UNPACKED / "node" / "node_modules"
+    if not (packages / name).is_dir():
+        missing(f"{name} is not in {packages} (tools/programs.sh installs it with npm)")
+    return packages
 
 
 def missing(what: str) -> NoReturn:

@@ -10,6 +10,9 @@ redis-server:redis-server
 smtp-source:postfix
 smtp-sink:postfix
 swaks:swaks
+msmtp:msmtp
+node:nodejs
+npm:npm
 haproxy:haproxy
 prometheus:prometheus
 promtool:prometheus
@@ -32,3 +35,7 @@ if [ -n "$packages" ]; then
     # shellcheck disable=SC2086 (a list of words)
     tools/apt.sh "${missing# }" $packages || echo "tests that need them will be skipped" >&2
 fi
+
+# Clients that are not installed in the system, but in .tools
+tools/exim.sh
+tools/node.sh
