@@ -86,7 +86,7 @@ def _ret(parameters: MailParameters, value: str) -> None:
 def _envid(parameters: MailParameters, value: str) -> None:
     if not value or len(value) > MAX_ENVID_OCTETS:
         raise BadSyntax(replies.BAD_PARAMETER)
-    parameters.dsn.envid = grammar.xtext(value)
+    parameters.dsn.envid = _ascii(grammar.xtext(value))
 
 
 def _auth(parameters: MailParameters, value: str) -> None:
@@ -143,4 +143,13 @@ def _orcpt(value: str) -> str:
     kind, semicolon, address = value.partition(";")
     if not semicolon or not address or len(value) > MAX_ORCPT_OCTETS or _ADDRESS_TYPE.fullmatch(kind) is None:
         raise BadSyntax(replies.BAD_PARAMETER)
-    return f"{kind};{grammar.xtext(address, unitext=kind.lower() == 'utf-8')}"
+    if kind.lower() == "utf-8":
+        return f"{kind};{grammar.xtext(address, unitext=True)}"
+    return f"{kind};{_ascii(grammar.xtext(address))}"
+
+
+def _ascii(decoded: str) -> str:
+    """An ENVID and an ORCPT of any type but utf-8 are printable US-ASCII when decoded (RFC 3461 §4.2, §4.4)."""
+    if not decoded.isascii():
+        raise BadSyntax(replies.BAD_PARAMETER)
+    return decoded
