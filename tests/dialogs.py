@@ -8,9 +8,13 @@ A file in `tests/wire/*.txt` is one session on one connection:
     C: EHLO client.example                the client sends this line and CRLF
     S: 250 SIZE 1000                      … some line of which begins with this text after the code
     S: /^250 2\.1\.0 .*$/                 … whose lines, each with its code, match this regular expression (multi-line)
-    C< MAIL FROM:<a@b.example>\nRCPT      raw bytes, Python's escapes (\r \n \t \x00 \\), nothing is added
+    C< MAIL FROM:<a@b.example>\nRCPT      raw bytes, Python's escapes (\r \n \t \x00 \\), nothing is added;
+                                          \{ab*3} is ababab
     S: close                              the server closes
     S: silence                            nothing more is said before the client's next bytes (0.2 s live)
+    M< line\r\n                           the server took this message; all that it took are named, or none is
+    M: none                               the server took no message
+    O: only = "live"                      makes sense against a live server only
 
 Steps of the client that follow each other are sent at once, in one piece: that is pipelining. The same list of steps
 drives the core alone (bytes in, bytes out, at every split) and a live server (`converse`).
@@ -53,12 +57,14 @@ class Step:
 
 @dataclass(slots=True, frozen=True)
 class Dialog:
-    """A whole file."""
+    """A whole file. `messages`: what the server must have taken, in order, None where the file does not say."""
 
     name: str
     title: str
     options: dict[str, Any]
     steps: list[Step]
+    messages: list[bytes] | None = None
+    live_only: bool = False
 
     def turns(self) -> Iterator[tuple[bytes, list[Step]]]:
         """What the client sends at once (b"" before the banner), with the replies due before it sends more."""
@@ -78,6 +84,7 @@ class Dialog:
 def load_dialog(path: Path) -> Dialog:
     """Read one file. Raises ValueError with file and line where it is not a dialog."""
     title, options, steps = "", dict[str, Any](), list[Step]()
+    messages: list[bytes] | None = None
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         mark, rest = line[:2], line[2:].removeprefix(" ")
         try:
@@ -90,17 +97,24 @@ def load_dialog(path: Path) -> Dialog:
                     steps.append(Step("C", _unescaped(rest), "", number))
                 case "S:":
                     steps.append(Step("S", b"", _expectation(rest.strip()), number))
+                case "M<":
+                    messages = [*(messages or ()), _unescaped(rest)]
+                case "M:" if rest.strip() == "none":
+                    messages = []
                 case "O:":
                     options |= tomllib.loads(rest)
                 case _ if line.startswith("#"):
                     title = title or line.lstrip("# ").strip()
                 case _:
-                    raise ValueError("a line begins with C:, C<, S:, O: or #")
+                    raise ValueError("a line begins with C:, C<, S:, M<, O: or #")
         except ValueError as error:
             raise ValueError(f"{path.name}:{number}: {error}: {line!r}") from None
     if not title or not steps:
         raise ValueError(f"{path.name}: a title (# …) and steps are needed")
-    return Dialog(path.stem, title, options, steps)
+    only = options.pop("only", "")
+    if only not in ("", "live"):
+        raise ValueError(f"{path.name}: only = {only!r}")
+    return Dialog(path.stem, title, options, steps, messages, only == "live")
 
 
 def parse_dialog(path: Path) -> list[Step]:
@@ -165,9 +179,12 @@ def _expectation(text: str) -> str:
 def _unescaped(text: str) -> bytes:
     """Python's escapes to bytes; other characters as UTF-8."""
     out, position = b"", 0
-    for found in re.finditer(r"\\(x[0-9a-fA-F]{2}|[rnt0\\])", text):
+    for found in re.finditer(r"\\(?:x[0-9a-fA-F]{2}|[rnt0\\]|\{(.+?)\*(\d+)\})", text):
         out += text[position : found.start()].encode()
-        out += codecs.decode(found.group(), "unicode_escape").encode("latin-1")
+        if found[1]:
+            out += found[1].encode() * int(found[2])
+        else:
+            out += codecs.decode(found.group(), "unicode_escape").encode("latin-1")
         position = found.end()
     rest = text[position:]
     if "\\" in rest:

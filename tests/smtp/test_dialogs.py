@@ -1,72 +1,50 @@
-"""Every dialog of tests/wire against the core alone: turn by turn, octet by octet, and at random splits."""
+"""Every dialog of tests/wire against the core alone: whole, by octets, cut at every octet, and at random splits."""
 
 from __future__ import annotations
 
-import random
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.dialogs import Dialog, Step, load_dialog
-from tests.smtp.owner import Owner
+from tests.dialogs import Dialog, load_dialog
+from tests.smtp.splits import FILES, at_octet, at_random, core_dialogs, octets, of_size, play
 
-WIRE = Path(__file__).parent.parent / "wire"
-FILES = sorted(WIRE.glob("*/*.txt"))
-SPLITS = 20
-
-
-def replies(sent: bytes) -> list[tuple[int, list[str]]]:
-    """The replies in these bytes."""
-    assert not sent or sent.endswith(b"\r\n")
-    found: list[tuple[int, list[str]]] = []
-    lines: list[str] = []
-    for line in sent.decode("ascii").split("\r\n")[:-1]:
-        assert re.match(r"\d{3}[ -]", line), line
-        lines.append(line[4:])
-        if line[3] == " ":
-            found.append((int(line[:3]), lines))
-            lines = []
-    return found
+RANDOM_SPLITS = 25
+CUTS = 100
+CORE = core_dialogs()
+REFERENCE = re.compile(r"(RFC \d{4}( §[\w.]+)?|CVE-\d{4}-\d+|SMTP smuggling|[Cc]ross-protocol|DECISIONS [A-Z]\d+)")
 
 
-def check(owner: Owner, heard: bytes, due: list[Step]) -> None:
-    said = replies(heard)
-    for step in due:
-        if step.expected == "silence":
-            assert not said, f"line {step.line}: {said} instead of silence"
-        elif step.expected == "close":
-            assert owner.heard.closed, f"line {step.line}: not closed"
-        else:
-            assert said, f"line {step.line}: nothing was said"
-            code, lines = said.pop(0)
-            assert step.accepts(code, lines), f"line {step.line}: {code} {lines}, expected {step.expected}"
-    assert not said, f"said too much: {said}"
+@pytest.mark.parametrize("dialog", CORE.values(), ids=list(CORE))
+def test_dialog_at_every_split(dialog: Dialog) -> None:
+    whole = play(dialog)
+    assert play(dialog, of_size(1)) == whole
+    for octet in octets(dialog, CUTS):
+        assert play(dialog, at_octet(octet)) == whole
+    for seed in range(RANDOM_SPLITS):
+        assert play(dialog, at_random(seed)) == whole
 
 
-def play(dialog: Dialog, cut: random.Random | None, largest: int) -> Owner:
-    owner = Owner(**dialog.options)
-    for data, due in dialog.turns():
-        before = len(owner.heard.sent) if data else 0
-        rest = data
-        while rest:
-            size = cut.randint(1, largest) if cut else largest
-            owner.receive(rest[:size])
-            rest = rest[size:]
-        check(owner, owner.heard.sent[before:], due)
-    return owner
+def test_there_are_dialogs_for_the_whole_protocol() -> None:
+    assert len(FILES) >= 250
+    assert {file.parent.name for file in FILES} == {"valid", "invalid", "smuggling"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_dialog_at_every_split(file: Path) -> None:
+def test_each_dialog_names_the_section_or_the_attack_that_it_stands_for(file: Path) -> None:
+    assert REFERENCE.search(load_dialog(file).title)
+
+
+def test_a_dialog_that_smuggles_says_what_the_server_took() -> None:
+    assert all(load_dialog(file).messages is not None for file in FILES if file.parent.name == "smuggling")
+
+
+def test_escapes_and_messages_of_a_dialog(tmp_path: Path) -> None:
+    file = tmp_path / "dialog.txt"
+    file.write_text('# RFC\nO: only = "live"\nC< \\{ab*3}\\r\\x00\nS: 250\nM< one\\r\\n\nM< two\n')
     dialog = load_dialog(file)
-    whole = play(dialog, None, 1 << 20)
-    octets = play(dialog, None, 1)
-    assert (octets.heard.sent, octets.heard.messages) == (whole.heard.sent, whole.heard.messages)
-    for seed in range(SPLITS):
-        split = play(dialog, random.Random(seed), random.Random(seed).choice([2, 5, 50]))
-        assert split.heard == whole.heard
-
-
-def test_there_are_dialogs() -> None:
-    assert len(FILES) > 50
+    assert dialog.steps[0].data == b"ababab\r\0"
+    assert (dialog.messages, dialog.live_only, dialog.options) == ([b"one\r\n", b"two"], True, {})
+    file.write_text("# RFC\nS: 250\nM: none\n")
+    assert load_dialog(file).messages == []
