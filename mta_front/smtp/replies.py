@@ -6,6 +6,7 @@ ENHANCEDSTATUSCODES is advertised or hidden; 220, 354 and the answer to EHLO and
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 
@@ -117,6 +118,11 @@ NO_LISTS = Reply(502, "5.5.1", "Lists are not expanded here")
 COMMAND_DISABLED = Reply(500, "5.5.1", "Command not available here")
 BINARY_NEEDS_BDAT = Reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT")
 REQUIRETLS_NEEDS_TLS = Reply(530, "5.7.0", "REQUIRETLS needs TLS")
+AUTH_CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
+AUTH_SERVER_FIRST = Reply(501, "5.7.0", "This mechanism takes no initial response")
+AUTH_NOT_BASE64 = Reply(501, "5.5.2", "Cannot decode Base64")
+AUTH_MALFORMED = Reply(501, "5.5.2", "Malformed authentication data")
+AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
 AUTH_REQUIRED = Reply(530, "5.7.0", "Authentication required")
 BAD_SEQUENCE = Reply(503, "5.5.1", "Bad sequence of commands")
 HELLO_FIRST = Reply(503, "5.5.1", "Send EHLO or HELO first")
@@ -145,6 +151,13 @@ def banner(name: str, text: str = "", protocol: str = "ESMTP") -> Reply:
 def auth_required(text: str) -> Reply:
     """530 in the operator's words; "" for ours."""
     return Reply(AUTH_REQUIRED.code, AUTH_REQUIRED.enhanced, text) if text else AUTH_REQUIRED
+
+
+def challenge(data: bytes) -> Reply:
+    """334 with a challenge of a SASL mechanism (RFC 4954 §4); no data: "334 ". Up to 12,288 octets, so never cut."""
+    reply = Reply(334)
+    reply.wire = b"334 " + base64.b64encode(data) + b"\r\n"
+    return reply
 
 
 def queued(message_id: str) -> Reply:
