@@ -19,15 +19,16 @@ MAX_PATH_OCTETS = 256  # RFC 5321 §4.5.3.1.3, with its punctuation and its sour
 MAX_LABEL_OCTETS = 63  # RFC 1035 §2.3.4; of a U-label: of its A-label (RFC 5890 §2.3.2.1)
 
 # atext (RFC 5322 §3.2.3), UTF8-non-ascii (RFC 6531 §3.3)
-_ATOM = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]+"
+_ATOM = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]++"
 # Dot-string = Atom *("." Atom)
-_DOT_STRING = _ATOM + rb"(?:\." + _ATOM + rb")*"
+_DOT_STRING = _ATOM + rb"(?:\." + _ATOM + rb")*+"
 # Quoted-string = DQUOTE *QcontentSMTP DQUOTE; qtextSMTP = %d32-33 / %d35-91 / %d93-126; quoted-pairSMTP = %d92 %d32-126
-_QUOTED_STRING = rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\x20-\x7e])*"'
+_QUOTED_STRING = rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\x20-\x7e])*+"'
 # sub-domain = Let-dig [Ldh-str]. The real world's "_" within a name is taken, as Postfix does.
-_SUB_DOMAIN = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
+_LET_DIG = rb"[A-Za-z0-9_\x80-\xff]++"
+_SUB_DOMAIN = _LET_DIG + rb"(?:-++" + _LET_DIG + rb")*+"
 # Domain = sub-domain *("." sub-domain)
-_DOMAIN = _SUB_DOMAIN + rb"(?:\." + _SUB_DOMAIN + rb")*"
+_DOMAIN = _SUB_DOMAIN + rb"(?:\." + _SUB_DOMAIN + rb")*+"
 # IPv4-address-literal, IPv6-address-literal = "IPv6:" IPv6-addr,
 # General-address-literal = Standardized-tag ":" 1*dcontent. No zero in front: 010 is 8 to some and 10 to others
 # (CVE-2021-29921).
@@ -49,7 +50,7 @@ _RCPT = re.compile(
 # What some senders write all the same: no angle brackets (but both or none), spaces within them, dots anywhere in the
 # local part, anything printable in the domain. Never a space, an angle bracket or a control character in the address.
 _LENIENT = (
-    rb" *: *(<)? *(?:"
+    rb" *: *(?:(<) *)?(?:"  # never two " *" in a row: a line of spaces would cost the square of its length
     + _SOURCE_ROUTE
     + rb"(?:([^\x00-\x20\x7f<>@\"]+|"
     + _QUOTED_STRING
@@ -131,15 +132,15 @@ def _check_literal(literal: str, refusal: replies.Reply) -> None:
 
 
 def _check_labels(domain: str, refusal: replies.Reply) -> None:
-    """Each label at most 63 octets; a U-label of letters, marks and digits only (RFC 5892).
+    """Each label at most 63 octets; a U-label of letters, marks and digits only (RFC 5892, but for upper case).
 
-    Everything else that Unicode has (other dots, the signs @ and / in full width, invisible and bidirectional controls)
-    can make one domain look like another, or be mapped to it by the next server.
+    Everything else that Unicode has (other dots, signs in full width, invisible and bidirectional controls) can make
+    one domain look like another, or be mapped to it by the next server.
     """
     for label in domain.split("."):
         octets = len(label)
         if not label.isascii():
-            if not all(sign.isascii() or unicodedata.category(sign)[0] in "LMN" or sign in _JOINERS for sign in label):
+            if not all(sign.isascii() or sign in _JOINERS or _of_a_word(sign) for sign in label):
                 raise BadSyntax(refusal)
             octets = len("xn--") + len(label.encode("punycode"))
         if octets > MAX_LABEL_OCTETS:
@@ -147,6 +148,10 @@ def _check_labels(domain: str, refusal: replies.Reply) -> None:
 
 
 _JOINERS = frozenset("\u200c\u200d\u00b7\u0375\u05f3\u05f4\u30fb")  # CONTEXTJ and CONTEXTO (RFC 5892 §2.7)
+
+
+def _of_a_word(sign: str) -> bool:
+    return unicodedata.category(sign)[0] in "LMN" and unicodedata.is_normalized("NFKC", sign)
 
 
 def _harmless(local: str) -> bool:
