@@ -10,6 +10,8 @@ input, one word a line, and ends when its input ends:
     hang         no reply to the final dot, the connection stays open
     cut_before   close at the final dot, the message is not taken
     cut_after    the message is taken (and logged), then the connection is closed without the 250
+
+`--offer` adds extensions; with CHUNKING it takes BDAT too.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,9 +50,19 @@ class Delivery:
     intact: bool | None  # the body has the digest that its header states; None without such a header
     began_at: float
     at: float
+    parameters: tuple[str, ...] = ()  # what followed the path in MAIL, then in each RCPT that was taken
+    chunks: int = 0  # BDAT commands; 0: it came by DATA
 
 
-def described(content: bytes, mail_from: str, rcpt_to: list[str], began_at: float, at: float) -> Delivery:
+def described(
+    content: bytes,
+    mail_from: str,
+    rcpt_to: list[str],
+    began_at: float,
+    at: float,
+    parameters: Sequence[str] = (),
+    chunks: int = 0,
+) -> Delivery:
     """What there is to know of a delivered message."""
     head, _, body = content.partition(b"\r\n\r\n")
     digest = _header(head, rb"X-Body-SHA256: *([0-9a-f]+)")
@@ -62,6 +75,8 @@ def described(content: bytes, mail_from: str, rcpt_to: list[str], began_at: floa
         intact=hashlib.sha256(body).hexdigest() == digest if digest else None,
         began_at=began_at,
         at=at,
+        parameters=tuple(parameters),
+        chunks=chunks,
     )
 
 
@@ -71,13 +86,17 @@ def read_deliveries(path: Path) -> list[Delivery]:
         return []
     lines = path.read_text("utf-8").split("\n")[:-1]
     records: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return [Delivery(**record | {"rcpt_to": tuple(record["rcpt_to"])}) for record in records]
+    for record in records:
+        record |= {name: tuple(record.get(name, ())) for name in ("rcpt_to", "parameters")}
+    return [Delivery(**record) for record in records]
 
 
 class Sink(Program):
     """The next hop as a test holds it."""
 
-    def __init__(self, directory: Path, port: int, *, lmtp: bool = False, keep: bool = False) -> None:
+    def __init__(
+        self, directory: Path, port: int, *, lmtp: bool = False, keep: bool = False, offer: Sequence[str] = ()
+    ) -> None:
         self.port = port
         self.deliveries_log = directory / f"deliveries-{port}.jsonl"
         self.kept = directory / f"kept-{port}"
@@ -85,7 +104,8 @@ class Sink(Program):
         if keep:
             self.kept.mkdir()
             argv += ["--keep", str(self.kept)]
-        super().__init__([*argv, *(["--lmtp"] if lmtp else [])], directory / f"sink-{port}.log", ROOT)
+        argv += ["--lmtp"] * lmtp + [f"--offer={extension}" for extension in offer]
+        super().__init__(argv, directory / f"sink-{port}.log", ROOT)
 
     @property
     def next_hop(self) -> str:
@@ -122,11 +142,27 @@ def _header(head: bytes, pattern: bytes) -> str:
 # -- the process -----------------------------------------------------------------------------------------------------
 
 
+OFFER = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES")
+
+
+@dataclass(slots=True)
+class _Envelope:
+    """A transaction so far."""
+
+    mail_from: str
+    parameters: list[str]
+    began_at: float
+    rcpt_to: list[str] = field(default_factory=list)
+    content: bytes = b""
+    chunks: int = 0
+
+
 class _Service:
-    def __init__(self, deliveries: Path, keep: Path | None, lmtp: bool) -> None:
+    def __init__(self, deliveries: Path, keep: Path | None, lmtp: bool, offer: Sequence[str]) -> None:
         self.log = os.open(deliveries, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.keep = keep
         self.lmtp = lmtp
+        self.offer = offer
         self.mode = "deliver"
         self.changed = asyncio.Event()
         self.numbers = itertools.count()
@@ -139,40 +175,58 @@ class _Service:
             await writer.wait_closed()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        mail_from, rcpt_to, began_at = "", list[str](), 0.0
+        envelope = _Envelope("", [], 0.0)
         writer.write(b"220 sink.example ready\r\n")
         while True:
             line = (await reader.readuntil(b"\r\n"))[:-2].decode("utf-8", "replace")
             verb = line.split(" ", 1)[0].upper()
-            reply = "250 2.0.0 OK"
+            reply: str | None = "250 2.0.0 OK"
             if verb in {"EHLO", "LHLO"}:
-                reply = "250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 0"
+                reply = "\r\n".join(["250-sink.example", *(f"250-{each}" for each in self.offer), "250 SIZE 0"])
             elif verb == "MAIL":
-                mail_from, rcpt_to, began_at = _path(line), [], time.monotonic()
+                path, words = _path(line)
+                envelope = _Envelope(path, [words], time.monotonic())
             elif verb == "RCPT":
-                refusal = {"defer_rcpt": "450 4.2.0 later", "reject_rcpt": "550 5.1.1 no such user"}.get(self.mode)
-                if refusal is None:
-                    rcpt_to.append(_path(line))
-                reply = refusal or reply
-            elif verb == "DATA" and not rcpt_to:
-                reply = "503 5.5.1 no recipients"
-            elif verb == "DATA":
+                reply = self._recipient(line, envelope)
+            elif verb == "DATA" and envelope.rcpt_to:
                 writer.write(b"354 go on\r\n")
-                content = await _content(reader)
-                answer = await self._take(content, mail_from, rcpt_to, began_at)
-                if answer is None:
-                    return
-                reply = "\r\n".join([answer] * len(rcpt_to)) if self.lmtp else answer
-                rcpt_to = []
+                envelope.content = await _content(reader)
+                reply = await self._end(envelope)
+            elif verb == "BDAT" and "CHUNKING" in self.offer:
+                octets = await reader.readexactly(int(line.split()[1]))
+                reply = "503 5.5.1 no recipients"
+                if envelope.rcpt_to:
+                    envelope.content += octets
+                    envelope.chunks += 1
+                    reply = await self._end(envelope) if line.upper().endswith(" LAST") else "250 2.0.0 counted"
+            elif verb in {"DATA", "BDAT"}:
+                reply = "503 5.5.1 no recipients"
             elif verb == "QUIT":
                 writer.write(b"221 2.0.0 bye\r\n")
                 return
             elif verb == "RSET":
-                rcpt_to = []
+                envelope = _Envelope("", [], 0.0)
+            if reply is None:
+                return
             writer.write(reply.encode() + b"\r\n")
             await writer.drain()
 
-    async def _take(self, content: bytes, mail_from: str, rcpt_to: list[str], began_at: float) -> str | None:
+    def _recipient(self, line: str, envelope: _Envelope) -> str:
+        refusal = {"defer_rcpt": "450 4.2.0 later", "reject_rcpt": "550 5.1.1 no such user"}.get(self.mode)
+        if refusal is not None:
+            return refusal
+        path, words = _path(line)
+        envelope.rcpt_to.append(path)
+        envelope.parameters.append(words)
+        return "250 2.0.0 OK"
+
+    async def _end(self, envelope: _Envelope) -> str | None:
+        """The replies to the end of a message, None to close the connection."""
+        answer = await self._take(envelope)
+        recipients, envelope.rcpt_to = len(envelope.rcpt_to), []
+        return "\r\n".join([answer] * recipients) if answer and self.lmtp else answer
+
+    async def _take(self, envelope: _Envelope) -> str | None:
         """The reply to the final dot, None to close the connection."""
         match self.mode:
             case "defer":
@@ -185,9 +239,17 @@ class _Service:
                 await self.changed.wait()
                 return None
         mode = self.mode
-        delivery = described(content, mail_from, rcpt_to, began_at, time.monotonic())
+        delivery = described(
+            envelope.content,
+            envelope.mail_from,
+            envelope.rcpt_to,
+            envelope.began_at,
+            time.monotonic(),
+            envelope.parameters,
+            envelope.chunks,
+        )
         if self.keep is not None:
-            (self.keep / f"{next(self.numbers):06}").write_bytes(content)
+            (self.keep / f"{next(self.numbers):06}").write_bytes(envelope.content)
         fields = {name: getattr(delivery, name) for name in Delivery.__slots__}
         os.write(self.log, json.dumps(fields).encode() + b"\n")
         return None if mode == "cut_after" else "250 2.0.0 taken"
@@ -212,13 +274,14 @@ async def _content(reader: asyncio.StreamReader) -> bytes:
     return b"".join(lines)
 
 
-def _path(line: str) -> str:
-    found = re.search(r"<(.*?)>", line)
-    return found.group(1) if found else ""
+def _path(line: str) -> tuple[str, str]:
+    """The path of MAIL or RCPT, and the words behind it."""
+    found = re.search(r"<(.*?)> *(.*)", line)
+    return (found[1], found[2]) if found else ("", "")
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    service = _Service(options.deliveries, options.keep, options.lmtp)
+    service = _Service(options.deliveries, options.keep, options.lmtp, (*OFFER, *options.offer))
     server = await asyncio.start_server(service.session, "127.0.0.1", options.port, limit=LARGEST_BYTES, backlog=1024)
     print("listening on", options.port, flush=True)
     async with server:
@@ -231,6 +294,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--deliveries", type=Path, required=True, help="the log, one JSON object a line")
     parser.add_argument("--keep", type=Path, help="a directory that gets each message as a file")
+    parser.add_argument("--offer", action="append", default=[], metavar="EXTENSION", help="offer this one too")
     parser.add_argument("--lmtp", action="store_true", help="one reply per recipient after the final dot")
     asyncio.run(_serve(parser.parse_args()))
     os._exit(0)  # sessions that hang are not waited for

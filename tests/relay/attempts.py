@@ -37,7 +37,7 @@ class Noted(Events):
 class Try:
     """One attempt and its report. `outcomes` None: not reported yet, or let go (`let_go`).
 
-    Where a transport divides it, `outcomes` are those of all parts, in the order of the recipients.
+    Where a transport divides it, `outcomes` are those of all parts, in the order of the recipients; `found`: so far.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Try:
         self.next_hop = ""
         self.id = f"id{next(_numbers)}"
         self._recipients = list(recipients)
-        self._found: dict[str, Outcome] = {}
+        self.found: dict[str, Outcome] = {}
         values: dict[str, Any] = {"mail_from": "a@x.example", "received_at": 1_700_000_000.5, "size_bytes": 27}
         self.attempt = Attempt(
             Entry(id=self.id, rcpt_to=list(recipients), **values | fields),
@@ -73,9 +73,9 @@ class Try:
         self.next_hop = next_hop
         if outcomes is None:
             return
-        self._found |= zip(attempt.recipients, outcomes, strict=True)
+        self.found |= zip(attempt.recipients, outcomes, strict=True)
         if self.reports == self.parts:
-            self.outcomes = [self._found[recipient] for recipient in self._recipients]
+            self.outcomes = [self.found[recipient] for recipient in self._recipients]
 
     @property
     def let_go(self) -> bool:

@@ -23,20 +23,24 @@ class Talk:
         self.heard: list[bytes] = []
         self.bodies: list[bytes] = []
         self.writes: list[bytes] = []
+        self.chunks: list[bytes] = []
         self.ended = False
         self._pending = b""
 
     def say(self, data: bytes) -> None:
         self.stream.sendall(data)
 
+    def _more(self) -> None:
+        data = self.stream.recv(65536)
+        if not data:
+            raise EOFError
+        self.writes.append(data)
+        self._pending += data
+
     def hear(self) -> bytes:
         """The next line without its end. EOFError when the client closes."""
         while b"\n" not in self._pending:
-            data = self.stream.recv(65536)
-            if not data:
-                raise EOFError
-            self.writes.append(data)
-            self._pending += data
+            self._more()
         line, self._pending = self._pending.split(b"\n", 1)
         assert line.endswith(b"\r"), line
         self.heard.append(line[:-1])
@@ -52,6 +56,20 @@ class Talk:
         self.heard.append(b"<body>")
         self.bodies.append(b"".join((line[1:] if line[:1] == b"." else line) + b"\r\n" for line in lines))
 
+    def chunk(self, command: bytes) -> bool:
+        """The octets of a BDAT command; whether it was the last. `bodies` gets them when it was."""
+        words = command.split()
+        size = int(words[1])
+        while len(self._pending) < size:
+            self._more()
+        self.chunks.append(self._pending[:size])
+        self._pending = self._pending[size:]
+        if len(words) < 3:
+            return False
+        self.bodies.append(b"".join(self.chunks))
+        self.chunks.clear()
+        return True
+
     def reset(self) -> None:
         """Close with RST."""
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -61,7 +79,8 @@ Script = Callable[[Talk], None]
 
 
 def polite(talk: Talk, offer: bytes = OFFER, **replies: bytes) -> None:
-    """A usual session; keywords in upper case replace the reply to a command, `FINAL` the one to a message.
+    """A usual session; keywords in upper case replace the reply to a command, `FINAL` the one to a message (`BDAT` that
+    to a chunk which is not the last).
 
     The reply b"" ends the connection instead.
     """
@@ -69,6 +88,10 @@ def polite(talk: Talk, offer: bytes = OFFER, **replies: bytes) -> None:
     while True:
         verb = talk.hear()[:4].upper().decode()
         usual = {"EHLO": offer, "LHLO": offer, "DATA": b"354 go\r\n", "QUIT": b"221 bye\r\n"}.get(verb, b"250 ok\r\n")
+        if verb == "RSET":
+            talk.chunks.clear()
+        if verb == "BDAT" and talk.chunk(talk.heard[-1]):
+            verb, usual = "FINAL", b"250 2.0.0 taken\r\n"
         reply = replies.get(verb, usual)
         if not reply:
             return
