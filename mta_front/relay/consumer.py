@@ -221,7 +221,7 @@ class Consumer:
             hand.results[recipient] = Result(outcome, next_hop)
         if hand.pending > 1 and any(outcome.kind == "delivered" for outcome in outcomes):
             hand.pending += 1
-            self._write(partial(self._record, hand, attempt.recipients))
+            self._write(partial(self._record, hand))
         self._back(hand)
 
     def _back(self, hand: InHand) -> None:
@@ -250,11 +250,13 @@ class Consumer:
                 self._events.fault(error, "relay")
         self._settlers -= 1
 
-    def _record(self, hand: InHand, recipients: Sequence[str]) -> None:
-        """While other attempts go on: who has the message already, should we die."""
+    def _record(self, hand: InHand) -> None:
+        """While other attempts go on: who has the message already, should we die.
+
+        All who have it, each time: several of these may be on their way at once, and the last one stays.
+        """
         at = round(time.time(), 3)
-        results = {recipient: hand.results[recipient] for recipient in recipients}
-        done = {who: recorded(result, at) for who, result in results.items() if result.outcome.kind == "delivered"}
+        done = {who: recorded(result, at) for who, result in hand.results.items() if result.outcome.kind == "delivered"}
         try:
             if not self._queue.progress(hand.claim, done):
                 hand.lost = True

@@ -88,6 +88,12 @@ def all_keys(store: Store) -> set[str]:
     return store.keys()
 
 
+def settled(store: Store) -> set[str]:
+    """Who needs no further attempt, by the record of the one message there is."""
+    records = [key for key in all_keys(store) if ":msg:" in key]
+    return set(json.loads(store.ask("HGET", records[0], "settled"))) if records else set()
+
+
 def assert_empty(store: Store) -> None:
     assert counts(store) == dict.fromkeys(("length", "pending", "later", "lease", "dead"), 0)
     left = {key for key in all_keys(store) if ":msg:" in key or ":body:" in key or ":later" in key or ":lease" in key}
@@ -410,6 +416,33 @@ def test_a_dead_relays_progress_is_kept(store: Store, tmp_path: Path, run: Run, 
         assert noted.settlements[0]["recipients"] == ["b@bad.example"]
         assert len(good.bodies) == 1
         assert len(bad.bodies) == 1
+        assert_empty(store)
+
+
+def test_of_a_message_in_parts_each_is_kept_when_it_is_done(
+    store: Store, tmp_path: Path, run: Run, noted: Noted
+) -> None:
+    """A next hop that takes one recipient at a time: who had it before the relay died does not get it again."""
+
+    class StuckAtTheThird(Talk):
+        def say(self, data: bytes) -> None:
+            while b"taken" in data and len(self.bodies) == 3:
+                self.hear()
+            super().say(data)
+
+    one_each = partial(polite, offer=b"250-hop\r\n250 LIMITS RCPTMAX=1\r\n")
+    with ScriptedHop(one_each, talk=StuckAtTheThird) as hop:
+        settings = settings_for(store, smtp(hop, max_connections=1), lease_s=1.0)
+        spool_messages(settings, 1, ["a@y.example", "b@y.example", "c@y.example"])
+        with RelayProcess(tmp_path, settings, "dies") as dies:
+            eventually(lambda: settled(store) == {"a@y.example", "b@y.example"}, 15.0)
+            dies.kill()
+        hop.script = polite
+        run(settings)
+        eventually(lambda: fates(noted) == {"delivered": 1}, 20.0)
+        assert noted.settlements[0]["recipients"] == ["c@y.example"]
+        heard = [line for talk in hop.talks for line in talk.heard if line.startswith(b"RCPT")]
+        assert Counter(heard) == {b"RCPT TO:<a@y.example>": 1, b"RCPT TO:<b@y.example>": 1, b"RCPT TO:<c@y.example>": 2}
         assert_empty(store)
 
 
