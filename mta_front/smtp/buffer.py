@@ -17,17 +17,17 @@ _HOLD_PIECES = 64  # also join after so many: bounds the objects that tiny packe
 class ReceiveBuffer:
     """`data[pos:]` is what can be parsed; the owner moves `pos` as it takes."""
 
-    __slots__ = ("_aside", "_aside_bytes", "data", "fresh", "pos")
+    __slots__ = ("_aside", "aside_bytes", "data", "fresh", "pos")
 
     def __init__(self) -> None:
         self.data = b""
         self.pos = 0
         self.fresh = False
         self._aside: list[bytes] = []
-        self._aside_bytes = 0
+        self.aside_bytes = 0
 
     def __len__(self) -> int:
-        return len(self.data) - self.pos + self._aside_bytes
+        return len(self.data) - self.pos + self.aside_bytes
 
     def receive(self, data: bytes) -> None:
         """Add what the socket gave."""
@@ -41,11 +41,11 @@ class ReceiveBuffer:
         else:
             ends_in_cr = self._aside[-1][-1] == 13
         self._aside.append(data)
-        self._aside_bytes += len(data)
+        self.aside_bytes += len(data)
         if (
             b"\r\n" in data
             or (ends_in_cr and data[:1] == b"\n")
-            or self._aside_bytes >= HOLD_BYTES
+            or self.aside_bytes >= HOLD_BYTES
             or len(self._aside) >= _HOLD_PIECES
         ):
             self._join()
@@ -55,7 +55,7 @@ class ReceiveBuffer:
         self.pos = 0
         self.fresh = True
         self._aside.clear()
-        self._aside_bytes = 0
+        self.aside_bytes = 0
 
     def take(self, at_most: int) -> bytes:
         """Take that many octets, or what there is."""

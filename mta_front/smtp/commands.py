@@ -47,11 +47,6 @@ def verbs(lmtp: bool) -> dict[bytes, Verb]:
     return {verb.name.encode(): verb for verb in named}
 
 
-def parse(verb: Verb, argument: bytes, facts: Facts) -> Event | Reply:
-    """The event that a legal command is, or the reply for one that needs nobody's opinion. Raises BadSyntax."""
-    return _PARSERS[verb](argument, facts)
-
-
 # A browser that was made to POST to us: the rest of what it sends is the attacker's (cross-protocol scripting).
 _HTTP = re.compile(rb"[A-Z]+ [^ ]+ HTTP/[0-9.]+", re.IGNORECASE)
 # bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] (RFC 3030 §2)
@@ -168,7 +163,7 @@ def _no_argument(argument: bytes) -> None:
         raise BadSyntax(replies.NO_ARGUMENT_ALLOWED)
 
 
-_PARSERS: dict[int, Callable[[bytes, Facts], Event | Reply]] = {
+PARSERS: dict[int, Callable[[bytes, Facts], Event | Reply]] = {
     Verb.EHLO: _hello(Verb.EHLO, replies.HELLO_NEEDS_NAME),
     Verb.HELO: _hello(Verb.HELO, replies.HELLO_NEEDS_NAME),
     Verb.LHLO: _hello(Verb.LHLO, replies.LHLO_NEEDS_NAME),
@@ -182,3 +177,4 @@ _PARSERS: dict[int, Callable[[bytes, Facts], Event | Reply]] = {
     Verb.HELP: _help,
     Verb.QUIT: _quit,
 }
+"""By verb: the event that a legal command is, or the reply where nobody is asked. They raise BadSyntax."""

@@ -18,6 +18,7 @@ from mta_front.smtp.buffer import HOLD_BYTES, ReceiveBuffer
 from mta_front.smtp.events import End, Segment
 from mta_front.smtp.scan import count, find
 
+_STUFFED = re.compile(rb"\r\n\.")  # where dots are rare, three times the speed of `bytes.replace`
 _ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
 
 
@@ -44,13 +45,14 @@ class BodyReader:
             if self._at_line and data.startswith(b".\r\n", pos):
                 buffer.pos = pos + 3
                 return End(self.size_bytes, self._refusal)
-            cut, partial = self._cut(data, pos)
+            dot = find(data, b"\r\n.", pos)  # the end, if it is there, and all that is stuffed lie behind it
+            cut, partial = self._cut(data, pos, dot)
             if cut <= pos:
                 buffer.fresh = False
                 break
             segment = data[pos:cut] if pos or cut != len(data) else data
             buffer.pos = cut
-            segment = self._clean(segment)
+            segment = self._clean(segment, stuffed=0 <= dot < cut - 2)
             self._at_line = not partial
             self.size_bytes += len(segment)
             if self._limit_bytes and self.size_bytes > self._limit_bytes:
@@ -59,11 +61,12 @@ class BodyReader:
                 return Segment(segment, partial)
         return None
 
-    def _cut(self, data: bytes, pos: int) -> tuple[int, bool]:
+    def _cut(self, data: bytes, pos: int, dot: int) -> tuple[int, bool]:
         """Where the next segment ends, and whether that is inside a line. `pos` or less: not yet."""
-        end = find(data, b"\r\n.\r\n", pos)
-        if end >= 0:
-            return end + 2, False
+        if dot >= 0:
+            end = find(data, b"\r\n.\r\n", dot)
+            if end >= 0:
+                return end + 2, False
         cut = data.rfind(b"\r\n", pos) + 2
         if cut >= pos + 2:
             return cut, False
@@ -71,12 +74,12 @@ class BodyReader:
             return 0, False
         return (len(data) - 1 if data[-1] == 13 else len(data)), True
 
-    def _clean(self, segment: bytes) -> bytes:
+    def _clean(self, segment: bytes, stuffed: bool) -> bytes:
         crlf = count(segment, b"\r\n")
         bare = count(segment, b"\n") != crlf or count(segment, b"\r") != crlf
-        if find(segment, b"\r\n.") >= 0:
-            segment = segment.replace(b"\r\n.", b"\r\n")
-        if self._at_line and segment[:1] == b".":
+        if stuffed:
+            segment = _STUFFED.sub(b"\r\n", segment)
+        if self._at_line and segment.startswith(b"."):
             segment = segment[1:]
         if bare and self._bare_newline != "accept":
             if self._bare_newline == "reject":
