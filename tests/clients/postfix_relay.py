@@ -74,7 +74,7 @@ class PostfixRelay(Program):
     def __init__(self, directory: Path, next_port: int, protocol: str, *, pipelining: bool = True) -> None:
         program("smtp-source")  # Postfix is installed
         if os.getuid() != 0:
-            missing("root, without whom Postfix does not start")
+            missing("Postfix starts only for root")
         daemons = next(path for path in DAEMONS if (path / "master").exists())
         owner = pwd.getpwnam("postfix")
         self.port = free_port()
@@ -103,4 +103,5 @@ class PostfixRelay(Program):
 
     def dialog(self) -> list[str]:
         """What its client said and heard so far: "> EHLO client.example", "< 250 2.1.0 Ok", …"""
-        return re.findall(r" ([<>] .*)", re.sub(r" ([<>]) \S+\[127\.0\.0\.1\]:\d+: ", r" \1 ", self.log_text()))
+        said = re.findall(r": ([<>]) \S+\[127\.0\.0\.1\]:\d+: (.*)", self.log_text())
+        return [f"{way} {text}" for way, text in said]
