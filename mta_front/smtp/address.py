@@ -7,8 +7,8 @@ from mta_front.smtp.params import RcptDsn
 
 class Address:
     """`local_part` (as written, quotes included), `domain` (as written; "" for `<>` and `<postmaster>`), and the ESMTP
-    parameters that came with it in `args`, names in upper case, without value: "". `dsn`: of a recipient
-    what is to be reported of it (RFC 3461 §4), None where nothing was said.
+    parameters that came with it in `args`, names in upper case, without value: "", xtext decoded. `dsn`: of a
+    recipient what is to be reported of it (RFC 3461 §4), None where nothing was said.
 
     `address` is "local@domain", "" for the null reverse-path, "postmaster" for the one address without a domain.
     """

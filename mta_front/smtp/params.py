@@ -107,7 +107,7 @@ _MAIL: dict[str, Callable[[MailParameters, str], None]] = {
 
 
 def mail_parameters(args: dict[str, str]) -> MailParameters:
-    """Read the parameters of MAIL. Raises BadSyntax."""
+    """Read the parameters of MAIL; what is xtext is decoded in `args` too. Raises BadSyntax."""
     if not args:
         return NO_MAIL_PARAMETERS
     parameters = MailParameters()
@@ -116,11 +116,15 @@ def mail_parameters(args: dict[str, str]) -> MailParameters:
         if read is None:
             raise BadSyntax(replies.UNKNOWN_PARAMETER)
         read(parameters, value)
+    if parameters.dsn.envid:
+        args["ENVID"] = parameters.dsn.envid
+    if parameters.auth is not None:
+        args["AUTH"] = parameters.auth
     return parameters
 
 
 def rcpt_parameters(args: dict[str, str]) -> RcptDsn:
-    """Read the parameters of RCPT. Raises BadSyntax."""
+    """Read the parameters of RCPT; what is xtext is decoded in `args` too. Raises BadSyntax."""
     dsn = RcptDsn()
     for name, value in args.items():
         if name == "NOTIFY":
@@ -129,6 +133,8 @@ def rcpt_parameters(args: dict[str, str]) -> RcptDsn:
             dsn.orcpt = _orcpt(value)
         else:
             raise BadSyntax(replies.UNKNOWN_PARAMETER)
+    if dsn.orcpt:
+        args["ORCPT"] = dsn.orcpt
     return dsn
 
 

@@ -114,6 +114,15 @@ def test_the_order_of_parameters_means_nothing(order: list[str], size: int) -> N
     assert (read.dsn.ret, read.dsn.envid) == ("HDRS", "a+b")
 
 
+def test_what_is_xtext_is_decoded_for_hooks_too() -> None:
+    mail = parsed(Verb.MAIL, b"FROM:<a@b.example> ENVID=foo+2Bbar AUTH=e+3Dmc2@example.com SMTPUTF8 size=5", False)
+    assert isinstance(mail, Mail)
+    assert mail.address.args == {"ENVID": "foo+bar", "AUTH": "e=mc2@example.com", "SMTPUTF8": "", "SIZE": "5"}
+    rcpt = parsed(Verb.RCPT, b"TO:<a@b.example> ORCPT=rfc822;a+2Bb@c NOTIFY=delay", False)
+    assert isinstance(rcpt, Rcpt)
+    assert rcpt.address.args == {"ORCPT": "rfc822;a+b@c", "NOTIFY": "delay"}
+
+
 def parsed(verb: Verb, argument: bytes, lenient: bool) -> Event:
     """The event that a command is. Raises BadSyntax with the reply of the core if it is refused."""
     connection = Connection(ConnectionOptions(lenient_address_parsing=lenient))
