@@ -41,3 +41,13 @@ def shard_of(mail_from: str, rcpt_to: Sequence[str], shards: int) -> int:
     named = "\n".join([mail_from, *sorted(rcpt_to)])
     digest = hashlib.blake2b(named.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % shards
+
+
+def user(prefix: str, name: str) -> str:
+    """Hash: a user who may log in, `password` and `addresses` (docs: the backend `redis`)."""
+    return f"{prefix}:user:{name}"
+
+
+def fleet_secret(prefix: str) -> str:
+    """String: random, made once; what all fronts derive from it is the same in each."""
+    return f"{prefix}:secret"
