@@ -12,6 +12,8 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.dialogs import Dialog, Step, load_dialog
@@ -107,27 +109,36 @@ def octets(dialog: Dialog, at_most: int) -> Iterator[int]:
     yield from range(1, longest, max(1, longest // at_most))
 
 
+def differs(name: str, dialog: Dialog, splits: int, seed: int) -> str:
+    """Where a dialog goes another way than it went whole; "" if nowhere."""
+    where = "whole"
+    try:
+        whole = play(dialog)
+        where = "byte by byte"
+        assert play(dialog, of_size(1)) == whole
+        for split in range(splits):
+            where = f"at_random({seed * 1_000_003 + split})"
+            assert play(dialog, at_random(seed * 1_000_003 + split)) == whole
+    except AssertionError as error:
+        return f"{name}: {where}: {error}"
+    return ""
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.smtp.splits")
     parser.add_argument("--splits", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="part of a dialog's name")
     arguments = parser.parse_args()
-    failed = 0
     dialogs = {name: dialog for name, dialog in core_dialogs().items() if arguments.only in name}
-    for name, dialog in dialogs.items():
-        where = "whole"
-        try:
-            whole = play(dialog)
-            where = "byte by byte"
-            assert play(dialog, of_size(1)) == whole
-            for split in range(arguments.splits):
-                seed = arguments.seed * 1_000_003 + split
-                where = f"pieces at_random({seed})"
-                assert play(dialog, at_random(seed)) == whole
-        except AssertionError as error:
-            failed += 1
-            print(f"{name}: {where}: {error}", flush=True)
+    failed = 0
+    with ProcessPoolExecutor() as processes:
+        each = partial(differs, splits=arguments.splits, seed=arguments.seed)
+        for fault in processes.map(each, dialogs, dialogs.values()):
+            if fault:
+                failed += 1
+                print(fault, flush=True)
     print(f"{len(dialogs)} dialogs, each at {arguments.splits} random splits: {failed} differ")
     return 1 if failed or not dialogs else 0
 
