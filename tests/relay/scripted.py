@@ -22,6 +22,7 @@ class Talk:
         self.stream = stream
         self.heard: list[bytes] = []
         self.bodies: list[bytes] = []
+        self.said = b""
         self.writes: list[bytes] = []
         self.chunks: list[bytes] = []
         self.ended = False
@@ -29,6 +30,13 @@ class Talk:
 
     def say(self, data: bytes) -> None:
         self.stream.sendall(data)
+        self.said += data
+
+    def waits(self) -> bool:
+        """Whether something has come that was not read yet."""
+        with contextlib.suppress(BlockingIOError):
+            return bool(self._pending or self.stream.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return False
 
     def _more(self) -> None:
         data = self.stream.recv(65536)

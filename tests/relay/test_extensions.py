@@ -51,10 +51,19 @@ def verbs(talk: Talk) -> list[str]:
 # -- chunks ------------------------------------------------------------------------------------------------------------
 
 
+class InTurn(Talk):
+    """Nothing may come before it has answered."""
+
+    def say(self, data: bytes) -> None:
+        assert not self.waits(), self.heard[-1]
+        super().say(data)
+
+
 @pytest.mark.parametrize("extensions", [["CHUNKING"], ["CHUNKING", "PIPELINING"]])
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
 def test_a_large_message_goes_in_chunks(make: Make, protocol: str, extensions: list[str]) -> None:
-    with hop(*extensions) as next_hop:
+    script = partial(polite, offer=offering(*extensions))
+    with ScriptedHop(script, talk=Talk if "PIPELINING" in extensions else InTurn) as next_hop:
         transport = make(next_hop, protocol)
         deliver(transport, one := Try(body=lambda: pieces(LARGE, 65_536)))
         deliver(transport, Try())
@@ -88,20 +97,23 @@ def test_a_refused_chunk_costs_that_message_only(make: Make, extensions: list[st
     assert verbs(next_hop.talks[0])[-4:] == ["RSET", "MAIL", "RCPT", "BDAT"]
 
 
-def test_a_refused_chunk_stops_the_others(make: Make) -> None:
-    """At once where each is waited for; nothing is read from the store for a message that is refused."""
+@pytest.mark.parametrize("extensions", [["CHUNKING"], ["CHUNKING", "PIPELINING"]])
+def test_a_refused_chunk_stops_the_others(make: Make, extensions: list[str]) -> None:
+    """No more is read from the store for a message that is refused."""
     given = 0
 
     def segments() -> Iterator[bytes]:
         nonlocal given
         for piece in pieces(LARGE, 65_536):
+            if given == 4:  # one chunk is out
+                eventually(lambda: b"552" in next_hop.talks[0].said)
             given += 1
             yield piece
 
-    with hop("CHUNKING", chunk=b"552 5.3.4 too big\r\n") as next_hop:
+    with hop(*extensions, chunk=b"552 5.3.4 too big\r\n") as next_hop:
         deliver(make(next_hop), one := Try(body=segments))
     assert one.kinds == ["failed"]
-    assert given <= 4
+    assert given <= 5
     assert verbs(next_hop.talks[0]).count("BDAT") == 1
 
 

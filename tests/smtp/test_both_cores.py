@@ -20,7 +20,7 @@ from mta_front.smtp.transaction import Transaction
 from tests.smtp.owner import Owner
 from tests.smtp.relayed import Sending, carry
 
-LIMIT_BYTES = 60
+LIMIT_BYTES = 24
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,7 +68,7 @@ def expected(body: bytes, body_type: str, chunks: bool) -> bytes:
     return body if chunks or not body or body.endswith(b"\r\n") else body + b"\r\n"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(MESSAGE, min_size=1, max_size=4),
     st.booleans(),

@@ -14,7 +14,8 @@ from tests.smtp.lax import LaxReceiver
 from tests.smtp.owner import Owner, run
 from tests.smtp.relayed import Sending, carry
 
-DIALOGS = {path.stem: load_dialog(path) for path in sorted(Path("tests/wire/smuggling").glob("*.txt"))}
+WIRE = Path(__file__).parent.parent / "wire" / "smuggling"
+DIALOGS = {path.stem: load_dialog(path) for path in sorted(WIRE.glob("*.txt"))}
 OFFERS = {
     "DATA": [b"PIPELINING"],
     "DATA in turn": [],

@@ -26,7 +26,7 @@ def test_every_field_survives() -> None:
         client_name="client.example.org",
         helo="client",
         user="dev",
-        dsn={"ret": "HDRS", "envid": "x"},
+        dsn={"ret": "HDRS", "envid": "x", "rcpt": {"ç@example.net": {"notify": ["NEVER"], "orcpt": "utf-8;ç@e.net"}}},
         segments=3,
     )
     assert Entry.from_json(entry.to_json()) == entry
@@ -51,6 +51,11 @@ def test_a_later_version_may_add_fields() -> None:
     assert Entry.from_json(raw) == Entry(id="i", received_at=1, rcpt_to=["b@c"])
 
 
+def test_what_an_earlier_version_knew_of_reports_is_read() -> None:
+    raw = b'{"id":"i","received_at":1,"mail_from":"","rcpt_to":["b@c"],"dsn":{"ret":"FULL"}}'
+    assert Entry.from_json(raw).dsn == {"ret": "FULL"}
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
@@ -67,6 +72,11 @@ def test_a_later_version_may_add_fields() -> None:
         (b'{"id":"i","received_at":1,"mail_from":"","rcpt_to":["b@c"],"segments":true}', "segments"),
         (b'{"id":"i","received_at":1,"mail_from":"","rcpt_to":["b@c"],"smtp_utf8":1}', "smtp_utf8"),
         (b'{"id":"i","received_at":NaN,"mail_from":"","rcpt_to":["b@c"],"dsn":[]}', "dsn"),
+        (b'{"id":"i","received_at":1,"mail_from":"","rcpt_to":["b@c"],"dsn":{"ret":1}}', "dsn"),
+        (b'{"id":"i","received_at":1,"mail_from":"","rcpt_to":["b@c"],"dsn":{"rcpt":["b@c"]}}', "dsn"),
+        (b'{"id":"i","received_at":1,"mail_from":"","rcpt_to":["b@c"],"dsn":{"rcpt":{"b@c":"NEVER"}}}', "dsn"),
+        (b'{"id":"i","received_at":1,"mail_from":"","rcpt_to":["b@c"],"dsn":{"rcpt":{"b@c":{"notify":"X"}}}}', "dsn"),
+        (b'{"id":"i","received_at":1,"mail_from":"","rcpt_to":["b@c"],"dsn":{"rcpt":{"b@c":{"orcpt":[]}}}}', "dsn"),
     ],
 )
 def test_what_cannot_be_read_is_a_value_error_that_says_why(raw: bytes, why: str) -> None:
