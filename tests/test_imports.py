@@ -29,6 +29,9 @@ RULES: list[tuple[str, tuple[str, ...], str]] = [
     ("mta_front.relay", ("mta_front.policy", "mta_front.server", "redis"), "the relay knows the queue only"),
     ("mta_front.server", ("mta_front.store", "mta_front.policy", "mta_front.master", "redis"), "the library is alone"),
     ("mta_front.observe", ("mta_front.smtp", "mta_front.net", "mta_front.store", "mta_front.policy"), "it is told"),
+    ("mta_front.tls", ("mta_front.net", "mta_front.smtp", "mta_front.hooks", "mta_front.server"), "TLS is bytes"),
+    ("mta_front.tls", ("mta_front.store", "mta_front.policy", "mta_front.observe", "gevent"), "TLS is bytes"),
+    ("mta_front.tls.options", WORLDS, "the master imports it"),
     ("mta_front.master", WORLDS, "it forks"),
     ("mta_front.settings", WORLDS, "the master imports it"),
     ("mta_front.config", WORLDS, "the master imports it"),
@@ -39,6 +42,9 @@ RULES: list[tuple[str, tuple[str, ...], str]] = [
 
 PURE_LIBRARIES = {"stringzilla"}
 """What the core may import besides the standard library."""
+
+TLS_LIBRARIES = {"OpenSSL", "cryptography"}
+"""What TLS as bytes may import besides the standard library."""
 
 
 @cache
@@ -123,14 +129,17 @@ def _runs_in_a_child(importer: str) -> bool:
     return importer == "mta_front.hookcheck"
 
 
-def test_the_core_needs_the_standard_library_only() -> None:
+@pytest.mark.parametrize(
+    ("package", "libraries"), [("mta_front.smtp", PURE_LIBRARIES), ("mta_front.tls", TLS_LIBRARIES)]
+)
+def test_the_pure_parts_need_little(package: str, libraries: set[str]) -> None:
     import sys
 
-    allowed = sys.stdlib_module_names | PURE_LIBRARIES | {"mta_front"}
+    allowed = sys.stdlib_module_names | libraries | {"mta_front"}
     wrong = [
         f"{module} imports {name}"
         for module in sources()
-        if within(module, "mta_front.smtp")
+        if within(module, package)
         for name, _ in imports(module)
         if name.partition(".")[0] not in allowed
     ]
