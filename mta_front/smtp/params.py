@@ -151,7 +151,10 @@ def _orcpt(value: str) -> str:
         raise BadSyntax(replies.BAD_PARAMETER)
     if kind.lower() == "utf-8":
         return f"{kind};{grammar.xtext(address, unitext=True)}"
-    return f"{kind};{_ascii(grammar.xtext(address))}"
+    decoded = grammar.xtext(address)
+    if kind.lower() == "rfc822" and not decoded.isascii():
+        return f"utf-8;{decoded}"  # Postfix sends UTF-8 so; this is the type that RFC 6533 §3 has for it
+    return f"{kind};{_ascii(decoded)}"
 
 
 def _ascii(decoded: str) -> str:
