@@ -17,6 +17,11 @@ WORLDS = ("gevent", "redis", "OpenSSL", "prometheus_client", "sentry_sdk", "urll
 
 MAINS = ("mta_front.worker", "mta_front.relaying", "mta_front.administering")
 
+LIBRARY = tuple(f"mta_front.{name}" for name in ("library", "running", "arguments", "blocking", "doors"))
+
+APPARATUS = ("mta_front.store", "mta_front.policy", "mta_front.master", "mta_front.settings", "mta_front.config")
+"""What `serve` has and the library has not."""
+
 RULES: list[tuple[str, tuple[str, ...], str]] = [
     # importers, what they must not import, why
     ("mta_front.smtp", ("mta_front.net", "mta_front.store", "mta_front.policy", "mta_front.relay"), "the core is pure"),
@@ -28,10 +33,12 @@ RULES: list[tuple[str, tuple[str, ...], str]] = [
     ("mta_front.policy", ("mta_front.net", "mta_front.relay", "mta_front.server", "redis"), "policy has no sockets"),
     ("mta_front.relay", ("mta_front.policy", "mta_front.server", "redis"), "the relay knows the queue only"),
     ("mta_front.server", ("mta_front.store", "mta_front.policy", "mta_front.master", "redis"), "the library is alone"),
+    *[(part, APPARATUS, "the library is alone") for part in LIBRARY],
     ("mta_front.observe", ("mta_front.smtp", "mta_front.net", "mta_front.store", "mta_front.policy"), "it is told"),
     ("mta_front.tls", ("mta_front.net", "mta_front.smtp", "mta_front.hooks", "mta_front.server"), "TLS is bytes"),
     ("mta_front.tls", ("mta_front.store", "mta_front.policy", "mta_front.observe", "gevent"), "TLS is bytes"),
     ("mta_front.tls.options", WORLDS, "the master imports it"),
+    ("mta_front.tls.failure", WORLDS, "so does who needs to know of TLS only how it fails"),
     ("mta_front.master", WORLDS, "it forks"),
     ("mta_front.settings", WORLDS, "the master imports it"),
     ("mta_front.config", WORLDS, "the master imports it"),

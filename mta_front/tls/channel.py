@@ -25,7 +25,8 @@ from typing import Any
 from OpenSSL import SSL
 
 from mta_front.tls.facts import Facts, facts_of, has_extended_master_secret
-from mta_front.tls.failure import TlsFailure, failure_of, why_unverified
+from mta_front.tls.failure import TlsFailure
+from mta_front.tls.reasons import failure_of, why_unverified
 from mta_front.tls.records import Records
 
 RECORD_BYTES = 16384

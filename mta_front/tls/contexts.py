@@ -70,7 +70,14 @@ def load(options: TlsOptions, *, read: Read = read_file, now: float | None = Non
     tickets = loading.tickets([clients for _, clients in served.values()])
     if loading.faults:
         raise TlsSettingsError(loading.faults)
-    made = {name: _context(name, versions, suites, tickets, *parts) for name, parts in served.items()}
+    common = _Common(versions, suites, tickets)
+    made = {}
+    for name, parts in served.items():
+        try:
+            made[name] = _context(name, common, *parts)
+        except (SSL.Error, crypto.Error) as error:  # e.g. an issuer with a weak key
+            option = ("sni", name) if name else ("cert",)
+            raise TlsSettingsError([Fault(option, f"OpenSSL does not accept it: {_words(error)}")]) from None
     default = made.pop("")
     if made:
         default.set_tlsext_servername_callback(
@@ -79,23 +86,30 @@ def load(options: TlsOptions, *, read: Read = read_file, now: float | None = Non
     return Contexts(default, tuple(made), tuple(loading.expires_at))
 
 
-def _context(
-    name: str,
-    versions: tuple[int, int],
-    suites: tuple[bytes, bytes],
-    tickets: bool,
-    identity: Identity,
-    clients: Clients,
-) -> SSL.Context:
+def _words(error: Exception) -> str:
+    """OpenSSL's own, without its numbers."""
+    return "; ".join(entry[2] for entry in error.args[0]) if error.args else type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What all names share."""
+
+    versions: tuple[int, int]
+    suites: tuple[bytes, bytes]
+    tickets: bool
+
+
+def _context(name: str, common: _Common, identity: Identity, clients: Clients) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
-    context.set_min_proto_version(versions[0])
-    context.set_max_proto_version(versions[1])
-    context.set_cipher_list(suites[0])
-    context.set_tls13_ciphersuites(suites[1])
+    context.set_min_proto_version(common.versions[0])
+    context.set_max_proto_version(common.versions[1])
+    context.set_cipher_list(common.suites[0])
+    context.set_tls13_ciphersuites(common.suites[1])
     context.set_session_id(hashlib.sha256(name.encode("ascii")).digest())
-    if not tickets:
+    if not common.tickets:
         context.set_options(SSL.OP_NO_TICKET)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     for chain, key in identity.pairs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from mta_front.tls.failure import why_unverified
+from mta_front.tls.reasons import why_unverified
 from mta_front.tls.suites import STANDARD_NAMES
 
 _SERVER_HELLO = 2

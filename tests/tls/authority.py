@@ -70,8 +70,8 @@ class Pair:
 class Authority:
     """A root, or an intermediate under another authority."""
 
-    def __init__(self, name: str = "Test Root", parent: Authority | None = None) -> None:
-        self.key = new_key("ecdsa")
+    def __init__(self, name: str = "Test Root", parent: Authority | None = None, kind: str = "ecdsa") -> None:
+        self.key = new_key(kind)
         self.parent = parent
         signer = parent.key if parent else self.key
         now = datetime.now(UTC)

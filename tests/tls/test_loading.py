@@ -137,6 +137,12 @@ def _weak_ecdsa(authority: Authority, _: Pair) -> tuple[dict[str, Any], list[str
 
 
 @_case
+def _weak_issuer(authority: Authority, _: Pair) -> tuple[dict[str, Any], list[str]]:
+    bad = Authority("Weak Issuer", authority, "rsa1024").issue("x")
+    return {"key": bad.key_pem, "cert": bad.chain_pem}, ["cert: OpenSSL does not accept it: ca key too small"]
+
+
+@_case
 def _two_of_a_kind(authority: Authority, pair: Pair) -> tuple[dict[str, Any], list[str]]:
     other = authority.issue("y")
     given = {"key": [pair.key_pem, other.key_pem], "cert": [pair.cert_pem, other.cert_pem]}
