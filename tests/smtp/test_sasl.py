@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -241,6 +243,12 @@ def test_a_name_with_spaces() -> None:
                                     b"tim " + "٠".encode() * 32])  # fmt: skip
 def test_malformed_cram_md5(answer: bytes) -> None:
     assert refusal("CRAM-MD5", None, answer) == AUTH_MALFORMED
+
+
+@pytest.mark.parametrize("typed", ["a\u00a0½", "a 1\u20442"])
+def test_a_client_of_cram_md5_may_prepare_the_password_or_not(typed: str) -> None:
+    digest = hmac.new(typed.encode(), f"<{NONCE}@{HOST}>".encode(), "md5").hexdigest()
+    assert credentials("CRAM-MD5", None, f"user {digest}").validate_password("a\u00a0½")
 
 
 def test_the_digest_is_of_this_challenge() -> None:

@@ -60,7 +60,8 @@ def test_malformed_xoauth2(message: bytes) -> None:
 
 @pytest.mark.parametrize("message", [
     b"", b"\x01", b"n,,", b"n,,\x01", b"n,,\x01\x01", b"n,,\x01auth=Bearer t", b"n,,\x01auth=Bearer t\x01",
-    b"n,,auth=Bearer t\x01\x01", b"n,,\x01auth=Bearer t\x01\x01\x01", b"n,,\x01host=h\x01\x01",
+    b"n,,auth=Bearer t\x01\x01", b"n,,xauth=Bearer t\x01\x01", b"n,,\x01auth=Bearer t\x01\x01\x01",
+    b"n,,\x01host=h\x01\x01",
     b"n,,\x01auth=Bearer t\x01auth=Bearer s\x01\x01", b"n,,\x01auth=Bearer t\x01p=1\x01p=2\x01\x01",
     b"n,,\x01=x\x01auth=Bearer t\x01\x01", b"n,,\x01a1=x\x01auth=Bearer t\x01\x01", b"x,,\x01auth=Bearer t\x01\x01",
     b"n,a=,\x01auth=Bearer t\x01\x01", b"n,a==,\x01auth=Bearer t\x01\x01", b"n,a=a=2c,\x01auth=Bearer t\x01\x01",
