@@ -1,15 +1,19 @@
 """mta-front: a mail front door. `mta-front serve` runs it; a developer's policy is a subclass of `Hooks`.
 
-The names below come from `mta_front.hooks` when they are first asked for: importing the package alone stays light, so
-that the master can (it may hold nothing that starts threads, hubs or connections).
+`SMTPServer` is the library: the same sessions and hooks in a program of your own, without store, master or settings.
+
+The names below are loaded when they are first asked for: importing the package alone stays light, so that the master
+can (it may hold nothing that starts threads, hubs or connections).
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mta_front.hooks import Accept, Address, Defer, Envelope, Hooks, Message, Reject, Reply, Session
+    from mta_front.library import SMTPServer
 
 __version__ = "0.1.0"
 
@@ -22,6 +26,7 @@ __all__ = [
     "Message",
     "Reject",
     "Reply",
+    "SMTPServer",
     "Session",
     "__version__",
 ]
@@ -30,9 +35,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mta_front import hooks
-
-    return getattr(hooks, name)
+    return getattr(import_module("mta_front.library" if name == "SMTPServer" else "mta_front.hooks"), name)
 
 
 def __dir__() -> list[str]:

