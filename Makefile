@@ -8,7 +8,7 @@ BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e chaos lint bench fuzz constraints clean programs
+.PHONY: help run test e2e chaos lint bench fuzz splits constraints clean programs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,11 +40,14 @@ fuzz: .venv/.for-fuzz ## feed random input to each fuzz target for SECONDS=60
 		$(BIN)/python -m tests.fuzz "$${name%.py}" -max_total_time=$(SECONDS) || exit 1; \
 	done
 
+splits: .venv/.for-dev ## play each wire dialog at 3,000 random splits
+	@$(BIN)/python -m tests.smtp.splits $(ARGS)
+
 constraints: ## pin the newest versions that fit pyproject.toml
 	@tools/pin.sh "$(PYTHON)"
 
 clean: ## remove .venv, caches and reports; ./var, which may hold mail, stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out tests/out
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out tests/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 programs:

@@ -13,19 +13,25 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mta_front.smtp.address import Address
+from mta_front.smtp.credentials import Credentials
 from mta_front.smtp.params import MailDsn
 from mta_front.smtp.replies import OK, Reply, derived_enhanced
+
+if TYPE_CHECKING:
+    from mta_front.tls.facts import PeerCertificate
 
 __all__ = [
     "HOOKS",
     "Accept",
     "Address",
+    "AuthRejected",
+    "Credentials",
     "Defer",
     "Envelope",
     "Hooks",
@@ -33,6 +39,7 @@ __all__ = [
     "Reject",
     "Reply",
     "Session",
+    "TlsFacts",
     "is_overridden",
     "load_hooks",
     "refusal_of",
@@ -93,6 +100,27 @@ class Defer(Refusal):
         return Refusal.reply(self, default)
 
 
+class AuthRejected(Reject):
+    """Refuse a login (default 535 5.7.8), and tell a client that came with a token why: `data`, as JSON, is the error
+    challenge of XOAUTH2 and OAUTHBEARER (RFC 7628 §3.2.2), such as {"status": "401", "schemes": "bearer"}.
+    """
+
+    def __init__(self, *what: int | str, data: Mapping[str, object] | None = None) -> None:
+        super().__init__(*what)
+        self.data = data
+
+
+@dataclass(slots=True, frozen=True)
+class TlsFacts:
+    """What a TLS handshake agreed on: `name` of the cipher as OpenSSL has it, `standard_name` as IANA has it, and
+    `version`, such as "TLSv1.3".
+    """
+
+    name: str
+    standard_name: str
+    version: str
+
+
 @dataclass(slots=True, frozen=True)
 class Accept:
     """What `on_rcpt_to` may return. `relay=True` takes a recipient that relay control would refuse (DECISIONS W1)."""
@@ -122,8 +150,10 @@ class Session:
     `id`: unique in the fleet; `listener`: the name of the listener it came to; `remote_address`, `remote_port`: the
     client ("" and 0 on a Unix socket); `client_hostname`: the name that the DNS gives it, unchecked, or "[address]";
     `host_name_appears_as`: the name it gave in EHLO or HELO ("" before);
-    `opening_command`: "EHLO", "HELO" or ""; `transmission_type`: "SMTP" or "ESMTP" (RFC 3848); `user`: whatever
-    `on_auth` returned; `transaction`: number of the current transaction, from 1; `store`: for the hooks' own things.
+    `opening_command`: "EHLO", "HELO", "LHLO" or ""; `transmission_type`: "SMTP", "ESMTP", "ESMTPS", "ESMTPSA" …
+    (RFC 3848); `secure`: over TLS; `tls_options`, `servername` (the name it asked for by SNI) and `peer_certificate`:
+    of that TLS, None or "" without; `user`: whatever `on_auth` returned; `transaction`: number of the current
+    transaction, from 1; `store`: for the hooks' own things.
     """
 
     id: str
@@ -137,6 +167,9 @@ class Session:
     opening_command: str = ""
     transmission_type: str = "SMTP"
     secure: bool = False
+    servername: str = ""
+    tls_options: TlsFacts | None = None
+    peer_certificate: PeerCertificate | None = None
     user: Any = None
     transaction: int = 0
     envelope: Envelope = field(default_factory=Envelope)
@@ -173,6 +206,18 @@ class Hooks:
 
     def on_connect(self, session: Session) -> None:
         """A client came; the banner was not sent yet. Refusing (default 554 5.7.1) ends the session."""
+
+    def on_secure(self, session: Session) -> None:
+        """TLS is up: see `session.tls_options`, `servername`, `peer_certificate`. Refusing ends the session."""
+
+    def on_auth(self, credentials: Credentials, session: Session) -> Any:
+        """A client wants to log in. Return the user, which may be any object; None refuses. Default refusal 535 5.7.8.
+
+        With PLAIN and LOGIN look at `credentials.password`, or ask `credentials.validate_password(password)`, which
+        serves CRAM-MD5 and SCRAM too, in constant time; `credentials.scram(keys)` where keys are kept in place of
+        passwords; with XOAUTH2 and OAUTHBEARER look at `credentials.access_token`, and see AuthRejected. A client
+        acts as `credentials.authzid` if that is not "". Without this hook nobody can log in.
+        """
 
     def on_mail_from(self, address: Address, session: Session) -> None:
         """MAIL FROM; `address.address` is "" for bounces. Default refusal 550 5.7.1."""

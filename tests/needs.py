@@ -17,6 +17,7 @@ PACKAGES = {
     "smtp-source": "postfix",
     "smtp-sink": "postfix",
     "swaks": "swaks",
+    "gsasl": "gsasl",
     "msmtp": "msmtp",
     "node": "nodejs",
     "haproxy": "haproxy",

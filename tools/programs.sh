@@ -11,6 +11,7 @@ smtp-source:postfix
 smtp-sink:postfix
 swaks:swaks
 msmtp:msmtp
+gsasl:gsasl
 node:nodejs
 npm:npm
 haproxy:haproxy

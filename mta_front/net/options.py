@@ -6,15 +6,21 @@ The defaults are those of the libraries that this replaces (DECISIONS W4); the s
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import TYPE_CHECKING
 
+from mta_front.hooks import Session
 from mta_front.net.reverse import Resolver
 from mta_front.smtp import replies
 from mta_front.smtp.commands import ConnectionOptions
 from mta_front.smtp.extensions import advertised
 from mta_front.smtp.replies import Reply
+from mta_front.smtp.sasl import MECHANISMS
+
+if TYPE_CHECKING:
+    from mta_front.tls.channel import Channel
 
 Network = IPv4Network | IPv6Network
 
@@ -26,6 +32,10 @@ class SessionOptions:
     `listener`: the listener's name in logs and metrics. `name`: of the server, in the greeting ("": the host's).
     `banner`: text after it. `helo_response`: the answer to EHLO, in which the first "%s" is the server's name and the
     second the client's; nothing else in it means anything.
+
+    `secure`: TLS from the first octet. `tls` makes a new TLS connection with the certificates of the moment; None:
+    there are none, and STARTTLS is answered 502. `needs_upgrade`: 530 to AUTH and to all that leads to a message until
+    STARTTLS. `auth_methods`: the mechanisms, offered over TLS only but with `allow_insecure_auth`.
 
     `auth_optional` false: MAIL, RCPT and so on are answered 530 until the client has logged in, unless AUTH is among
     `disabled_commands`; until then it has `max_unauthenticated_commands`. `auth_required_message`: text of that 530.
@@ -43,8 +53,14 @@ class SessionOptions:
     banner: str = ""
     helo_response: str = "%s Nice to meet you, %s"
     lmtp: bool = False
+    secure: bool = False
+    needs_upgrade: bool = False
+    tls: Callable[[], Channel] | None = None
+    auth_methods: Sequence[str] = ("PLAIN", "LOGIN")
+    allow_insecure_auth: bool = False
     auth_optional: bool = False
     auth_required_message: str = ""
+    hide_starttls: bool = False
     hide_size: bool = False
     hide_pipelining: bool = False
     hide_dsn: bool = True
@@ -73,32 +89,72 @@ class SessionOptions:
     lenient_address_parsing: bool = False
 
     greeting: Reply = field(init=False)
-    gate: Reply | None = field(init=False)
+    _login_first: Reply | None = field(init=False)
     connection: ConnectionOptions = field(init=False)
     _exempt: ConnectionOptions = field(init=False)
-    _extensions: tuple[tuple[str, ...], tuple[str, ...]] = field(init=False)
+    _offers: dict[tuple[bool, tuple[str, ...]], tuple[str, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make what every session needs once."""
         self.name = self.name or socket.gethostname()
         self.greeting = replies.banner(self.name, self.banner, "LMTP" if self.lmtp else "ESMTP")
         needs_login = not self.auth_optional and "AUTH" not in self.disabled_commands
-        self.gate = replies.auth_required(self.auth_required_message) if needs_login else None
+        self._login_first = replies.auth_required(self.auth_required_message) if needs_login else None
+        absent = frozenset() if self.tls is not None else frozenset({"STARTTLS"})
         self.connection = ConnectionOptions(
             lmtp=self.lmtp,
             size_bytes=self.size_bytes,
             max_recipients=self.max_recipients,
             bare_newline=self.bare_newline,
             lenient_address_parsing=self.lenient_address_parsing,
-            disabled_commands=self.disabled_commands,
+            disabled_commands=self.disabled_commands | absent,
         )
         self._exempt = replace(self.connection, bare_newline="accept")
-        self._extensions = self._advertised(secure=False), self._advertised(secure=True)
 
-    def _advertised(self, *, secure: bool) -> tuple[str, ...]:
+    def gate(self, session: Session) -> Reply | None:
+        """The reply to all that leads to a message, as long as something must come before."""
+        if self.needs_upgrade and not session.secure:
+            return replies.STARTTLS_FIRST
+        return self._login_first if session.user is None else None
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether a message can be sent only after AUTH."""
+        return self._login_first is not None
+
+    def auth_offer(self, session: Session, channel_binding: bool) -> tuple[str, ...]:
+        """The mechanisms that this client could use now."""
+        secure = session.secure
+        if not (secure or self.allow_insecure_auth) or session.user is not None or "AUTH" in self.disabled_commands:
+            return ()
+        if self.needs_upgrade and not secure:
+            return ()
+        certificate = session.peer_certificate
+        verified = certificate is not None and certificate.verified
+        return tuple(
+            name
+            for name in self.auth_methods
+            if not (
+                (MECHANISMS[name].needs_tls and not secure)
+                or (MECHANISMS[name].needs_channel_binding and not channel_binding)
+                or (MECHANISMS[name].needs_certificate and not verified)
+            )
+        )
+
+    def extensions(self, session: Session, channel_binding: bool) -> tuple[str, ...]:
+        """What EHLO lists."""
+        key = session.secure, self.auth_offer(session, channel_binding)
+        offer = self._offers.get(key)
+        if offer is None:
+            offer = self._offers[key] = self._advertised(*key)
+        return offer
+
+    def _advertised(self, secure: bool, auth: tuple[str, ...]) -> tuple[str, ...]:
         return advertised(
             size_bytes=self.size_bytes,
             secure=secure,
+            starttls=not secure and "STARTTLS" not in self.connection.disabled_commands and not self.hide_starttls,
+            auth=auth,
             max_recipients=self.max_recipients,
             max_messages=self.max_messages,
             hide_pipelining=self.hide_pipelining,
@@ -110,10 +166,6 @@ class SessionOptions:
             hide_requiretls=self.hide_requiretls,
             disabled_commands=self.disabled_commands,
         )
-
-    def extensions(self, *, secure: bool) -> tuple[str, ...]:
-        """What EHLO lists."""
-        return self._extensions[secure]
 
     def hello_greeting(self, client: str) -> str:
         """The first line of the answer to EHLO, HELO and LHLO; `client` is the client's name as we know it."""

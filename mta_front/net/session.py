@@ -14,13 +14,15 @@ from typing import Any
 
 import gevent
 
-from mta_front.hooks import CONNECT_REFUSAL, Envelope, Hooks, Session
+from mta_front.hooks import CONNECT_REFUSAL, Envelope, Hooks, Session, TlsFacts
 from mta_front.net.asking import HOOK_ERRORS, Asking
 from mta_front.net.conduct import Conduct, SessionOver
+from mta_front.net.login import Login, transmission_type
 from mta_front.net.options import SessionOptions
 from mta_front.net.reverse import client_hostname
 from mta_front.net.roster import Roster
 from mta_front.net.stream import RECEIVE_BYTES, Stream
+from mta_front.net.tlsstream import TlsStream
 from mta_front.net.transactions import MessageAbandoned, Transactions
 from mta_front.observe.events import Events
 from mta_front.smtp import events, replies
@@ -29,6 +31,7 @@ from mta_front.smtp.errors import RemoteError
 from mta_front.smtp.extensions import hello_reply
 from mta_front.smtp.replies import Reply
 from mta_front.smtp.state import Phase
+from mta_front.tls.failure import TlsFailure
 
 EVENTS_PER_TURN = 64
 """After so many events the pump lets others run, so that one client that never pauses delays nobody (DECISIONS P9)."""
@@ -41,8 +44,8 @@ class Pump:
     """One session. `run()` returns when it is over and never raises."""
 
     __slots__ = (
-        "_asking", "_conduct", "_connection", "_end_at", "_ending", "_hooks", "_options", "_roster", "_sink", "_stream",
-        "_transactions", "_turns", "deadline", "session",
+        "_asking", "_conduct", "_connection", "_end_at", "_ending", "_hooks", "_login", "_options", "_roster", "_sink",
+        "_stream", "_transactions", "_turns", "deadline", "session",
     )  # fmt: skip
 
     def __init__(
@@ -54,18 +57,19 @@ class Pump:
         roster: Roster,
         sink: Events,
     ) -> None:
-        self._stream = stream
+        self._stream: Stream | TlsStream = stream
         self._options = options
         self._hooks = hooks
         self._roster = roster
         self._sink = sink
         self._connection = Connection(options.connection_for(session.remote_address))
-        self._connection.gate = options.gate
+        self._connection.gate = options.gate(session)
         self._conduct = Conduct(options, self._connection)
         self._asking = Asking(hooks, session, sink)
         self._transactions = Transactions(
             self._connection, session, options, self._asking, self._conduct, self._pull, sink
         )
+        self._login = Login(self._connection, session, options, self._asking, self._next_response, sink)
         self._turns = 0
         self._ending: SessionOver | None = None
         self._end_at = monotonic() + options.session_timeout_s if options.session_timeout_s else 0.0
@@ -80,6 +84,8 @@ class Pump:
         self._sink.session_opened(self._options.listener)
         reason = "quit"
         try:
+            if self._options.secure:
+                self._start_tls()
             self._greet()
             self._converse()
         except SessionOver as over:
@@ -183,6 +189,37 @@ class Pump:
             self._turns = 0
             gevent.sleep(0)
 
+    # -- TLS ---------------------------------------------------------------------------------------------------------
+
+    def _start_tls(self) -> None:
+        """Make the handshake and go on over it. Raises SessionOver; the client hears no more than TLS's own alert."""
+        options, session = self._options, self.session
+        assert options.tls is not None
+        stream = self._stream
+        assert isinstance(stream, Stream)
+        secured = self._stream = TlsStream(stream, options.tls())
+        self.deadline = monotonic() + options.socket_timeout_s
+        try:
+            facts = secured.handshake()
+        except TlsFailure as failure:
+            self._sink.tls_failed(options.listener, failure.reason)
+            raise SessionOver(self._ending.reason if self._ending else "tls") from None
+        self.deadline = 0.0
+        session.secure = True
+        session.servername = facts.servername
+        session.tls_options = TlsFacts(facts.cipher, facts.standard_name, facts.version)
+        session.peer_certificate = facts.peer_certificate
+        self._connection.restart()
+        try:
+            self._hooks.on_secure(session)
+        except HOOK_ERRORS as error:
+            raise SessionOver("refused", self._asking.refusal(error, CONNECT_REFUSAL, "STARTTLS")) from None
+
+    @property
+    def _channel_binding(self) -> bytes | None:
+        """tls-exporter (RFC 9266), where there is TLS that has one."""
+        return self._stream.channel.channel_binding() if isinstance(self._stream, TlsStream) else None
+
     # -- the conversation --------------------------------------------------------------------------------------------
 
     def _greet(self) -> None:
@@ -207,7 +244,7 @@ class Pump:
             if event is None:
                 self._receive()
                 continue
-            if connection.gate is not None and type(event) is not events.Quit:
+            if self._options.needs_login and self.session.user is None and type(event) not in _FREE:
                 self._conduct.without_login()
             _HANDLERS[type(event)](self, event)
             self._answered()
@@ -229,10 +266,34 @@ class Pump:
         session.envelope = Envelope()
         session.host_name_appears_as = event.name
         session.opening_command = event.command
-        session.transmission_type = _TRANSMISSION[event.command]
+        session.transmission_type = transmission_type(session)
         options = self._options
-        extensions = () if event.command == "HELO" else options.extensions(secure=session.secure)
+        extensions = () if event.command == "HELO" else options.extensions(session, self._channel_binding is not None)
         self._connection.reply(hello_reply(options.hello_greeting(session.client_hostname), extensions))
+
+    def _auth(self, event: events.Auth) -> None:
+        self._login.auth(event, self._channel_binding)
+
+    def _next_response(self) -> str | None:
+        """The client's line after a 334; None: it was too long."""
+        while True:
+            self._pause()
+            event = self._connection.next_event()
+            if event is not None:
+                assert isinstance(event, events.Response)
+                return event.line
+            self._receive()
+
+    def _starttls(self, _event: events.StartTls) -> None:
+        connection, session = self._connection, self.session
+        self._conduct.in_step()
+        connection.reply(replies.READY_FOR_TLS)
+        self._send(connection.data_to_send())
+        self._start_tls()
+        connection.gate = self._options.gate(session)
+        session.envelope = Envelope()
+        session.host_name_appears_as = session.opening_command = ""
+        session.transmission_type = transmission_type(session)
 
     def _quit(self, _event: events.Quit) -> None:
         self._connection.reply(replies.BYE)
@@ -253,9 +314,9 @@ class Pump:
                 self._receive()
 
 
-_TRANSMISSION = {"HELO": "SMTP", "EHLO": "ESMTP", "LHLO": "LMTP"}  # RFC 3848
-
 _MESSAGE = (Phase.BODY, Phase.CHUNKS)
+_FREE = (events.Quit, events.Auth, events.StartTls)
+"""What a client that must log in may do as often as it likes: logins that fail are counted elsewhere."""
 _IDLE = (Phase.GREETING, Phase.HELLO, Phase.READY)
 
 _HANDLERS: dict[type[events.Event], Callable[[Pump, Any], None]] = {
@@ -266,4 +327,6 @@ _HANDLERS: dict[type[events.Event], Callable[[Pump, Any], None]] = {
     events.Data: lambda pump, event: pump._transactions.data(event),
     events.Reset: lambda pump, event: pump._transactions.reset(event),
     events.Quit: Pump._quit,
+    events.Auth: Pump._auth,
+    events.StartTls: Pump._starttls,
 }

@@ -23,7 +23,9 @@ class Events:
         """A connection was accepted and its session begins."""
 
     def session_closed(self, listener: str, reason: str, summary: dict[str, Any]) -> None:
-        """A session ended. `reason`: quit, lost, timeout, refused, limit, error, drain. `summary`: its log line."""
+        """A session ended. `reason`: quit, lost, timeout, refused, limit, tls, error, drain. `summary`: its log
+        line.
+        """
 
     def message_accepted(self, listener: str, summary: dict[str, Any]) -> None:
         """A message got its 250. `summary`: id, size_bytes, recipients, and whom it is from and for."""
@@ -33,6 +35,12 @@ class Events:
 
     def command_refused(self, listener: str, verb: str, code: int) -> None:
         """A command was answered 4xx or 5xx by a hook, a limit or policy (not for its syntax)."""
+
+    def login(self, listener: str, method: str, code: int) -> None:
+        """An AUTH command came to its end with this reply. `method`: one of the listener's mechanisms, or "other"."""
+
+    def tls_failed(self, listener: str, reason: str) -> None:
+        """A TLS connection broke; `reason` as in `tls.failure`."""
 
     def fault(self, error: BaseException, where: str) -> None:
         """A bug: an exception that nobody expected. The session answers 451 4.3.0; somebody has to read this."""

@@ -46,7 +46,7 @@ class Metrics:
         )
         self.sessions_closed = Counter(
             "mta_front_sessions_closed_total",
-            "Sessions that ended, by reason: quit, lost, timeout, refused, limit, error, drain.",
+            "Sessions that ended, by reason: quit, lost, timeout, refused, limit, tls, error, drain.",
             ["listener", "reason"],
             registry=into,
         )

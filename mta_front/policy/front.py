@@ -80,7 +80,7 @@ class Front(Hooks):
             return reply
         # LMTP: the user's hook judged each recipient; the message is kept for those that it took
         each = [replies.queued(upload.id) if one is None else reply_of(one) for one in answer]
-        if session.transmission_type != "LMTP" or len(each) != len(recipients):
+        if not session.transmission_type.startswith("LMTP") or len(each) != len(recipients):
             raise ValueError(f"on_data gave {len(each)} answers for {len(recipients)} recipients")  # 451, and reported
         taken = [recipient for recipient, reply in zip(recipients, each, strict=True) if reply.code < 400]
         if taken:

@@ -36,7 +36,7 @@ def received(session: Session, message_id: str, server_name: str) -> bytes:
     name = session.client_hostname
     client = f"{_UNSAFE.sub('?', name)} [{literal}]" if name and name[0] != "[" else f"[{literal}]"
     protocol = (
-        f"UTF8{session.transmission_type[-4:]}" if envelope.smtp_utf8 else session.transmission_type
+        f"UTF8{session.transmission_type.removeprefix('E')}" if envelope.smtp_utf8 else session.transmission_type
     )  # RFC 6531 §4.3
     to = f"\r\n\tfor <{envelope.rcpt_to[0].address}>" if len(envelope.rcpt_to) == 1 else ""
     return (

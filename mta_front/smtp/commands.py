@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mta_front.smtp import grammar, replies
 from mta_front.smtp.address import Address
 from mta_front.smtp.errors import BadSyntax
-from mta_front.smtp.events import Data, Event, Hello, Mail, Quit, Rcpt, Reset
+from mta_front.smtp.events import Auth, Data, Event, Hello, Mail, Quit, Rcpt, Reset, StartTls
 from mta_front.smtp.params import NO_MAIL_PARAMETERS, MailParameters, mail_parameters, rcpt_parameters
 from mta_front.smtp.replies import Reply
 from mta_front.smtp.state import Phase, Verb
@@ -36,6 +36,7 @@ class Facts:
 
     options: ConnectionOptions
     secure: bool = False
+    authenticated: bool = False
     recipients: int = 0
     mail: MailParameters = field(default_factory=lambda: NO_MAIL_PARAMETERS)
 
@@ -43,13 +44,16 @@ class Facts:
 def verbs(lmtp: bool) -> dict[bytes, Verb]:
     """The commands that exist in this protocol: LMTP has LHLO for EHLO and HELO (RFC 2033 §4.1)."""
     absent = (Verb.EHLO, Verb.HELO) if lmtp else (Verb.LHLO,)
-    named = [verb for verb in Verb if verb not in (Verb.CONNECT, Verb.DOT, Verb.UNKNOWN, *absent)]
+    named = [verb for verb in Verb if verb not in (Verb.CONNECT, Verb.DOT, Verb.RESPONSE, Verb.UNKNOWN, *absent)]
     return {verb.name.encode(): verb for verb in named}
 
 
 # A browser that was made to POST to us: the rest of what it sends is the attacker's (cross-protocol scripting).
 _HTTP = re.compile(rb"[A-Z]+ [^ ]+ HTTP/[0-9.]+", re.IGNORECASE)
+_HTTP_METHOD = re.compile(rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE) [^ ]", re.IGNORECASE)
 # bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] (RFC 3030 §2)
+# sasl-mech (RFC 4954 §8), with room for one that we do not know
+_AUTH = re.compile(rb"([A-Za-z0-9_-]{1,40})(?: +([^ ]+))?")
 _BDAT = re.compile(rb"([0-9]{1,20})(?: +((?i:LAST)))?")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BLANK = b" \t"
@@ -69,6 +73,11 @@ def unknown(line: bytes) -> Reply:
     if _HTTP.fullmatch(line):
         return replies.NOT_HTTP
     return replies.UNKNOWN_COMMAND if line.isascii() and line.decode().isprintable() else replies.BAD_CHARACTERS
+
+
+def too_long(line: bytes) -> Reply:
+    """The reply to a line that is longer than its command may be; 421 to an HTTP request."""
+    return replies.NOT_HTTP if _HTTP_METHOD.match(line) else replies.LINE_TOO_LONG
 
 
 def out_of_sequence(phase: Phase, verb: Verb, lmtp: bool) -> Reply:
@@ -134,6 +143,22 @@ def _quit(argument: bytes, _facts: Facts) -> Event:
     return Quit()
 
 
+def _starttls(argument: bytes, facts: Facts) -> Event:
+    _no_argument(argument)  # RFC 3207 §4
+    if facts.secure:
+        raise BadSyntax(replies.TLS_ACTIVE)
+    return StartTls()
+
+
+def _auth(argument: bytes, facts: Facts) -> Event:
+    match = _AUTH.fullmatch(argument.rstrip(_BLANK))
+    if match is None:
+        raise BadSyntax(replies.AUTH_NEEDS_MECHANISM)
+    if facts.authenticated:
+        raise BadSyntax(replies.AUTHENTICATED)  # RFC 4954 §4: not twice
+    return Auth(match[1].decode().upper(), match[2].decode("latin-1") if match[2] else None)
+
+
 def _vrfy(argument: bytes, _facts: Facts) -> Reply:
     # RFC 5321 §7.3: who exists here is nobody's business.
     return _for_text(argument, replies.CANNOT_VERIFY, replies.VRFY_NEEDS_NAME)
@@ -176,5 +201,7 @@ PARSERS: dict[int, Callable[[bytes, Facts], Event | Reply]] = {
     Verb.EXPN: _expn,
     Verb.HELP: _help,
     Verb.QUIT: _quit,
+    Verb.STARTTLS: _starttls,
+    Verb.AUTH: _auth,
 }
 """By verb: the event that a legal command is, or the reply where nobody is asked. They raise BadSyntax."""

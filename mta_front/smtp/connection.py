@@ -24,8 +24,8 @@ from mta_front.smtp import commands, replies
 from mta_front.smtp.buffer import ReceiveBuffer
 from mta_front.smtp.commands import ConnectionOptions, Facts
 from mta_front.smtp.data import BodyReader, ChunkReader
-from mta_front.smtp.errors import BadSyntax, LocalError
-from mta_front.smtp.events import Abandoned, Answered, Data, End, Event, Mail
+from mta_front.smtp.errors import BadSyntax, LocalError, RemoteError
+from mta_front.smtp.events import Abandoned, Answered, Data, End, Event, Mail, Response
 from mta_front.smtp.params import NO_MAIL_PARAMETERS, MailParameters
 from mta_front.smtp.replies import Reply
 from mta_front.smtp.state import HOLDS_REPLY, Machine, Phase, Verb
@@ -35,53 +35,60 @@ __all__ = ["Connection", "ConnectionOptions"]
 MAX_COMMAND_OCTETS = 512
 """A command line with its CRLF (RFC 5321 §4.5.3.1.4)."""
 
-MAX_LINE_OCTETS = 2048
+MAX_PATH_COMMAND_OCTETS = 2048
 """A MAIL or RCPT line: each extension's parameters need room beside the 512 (RFC 5321 §4.5.3.1.4, RFC 3461 §5)."""
+
+MAX_LINE_OCTETS = 12_288
+"""An AUTH line or response (RFC 4954 §4), and so any line: no command has a longer one."""
 
 # An attribute of an Enum class costs 70 ns (CPython 3.11), a name of the module 5; these are asked for at each command.
 _CONNECT, _MAIL, _RCPT, _DATA, _BDAT, _DOT = Verb.CONNECT, Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.DOT
-_UNKNOWN, _CLOSED = Verb.UNKNOWN, Phase.CLOSED
+_UNKNOWN, _CLOSED, _AUTH = Verb.UNKNOWN, Phase.CLOSED, Phase.AUTH
 
-_LONG = frozenset({Verb.MAIL, Verb.RCPT})
+_LONGER = {
+    Verb.MAIL: MAX_PATH_COMMAND_OCTETS,
+    Verb.RCPT: MAX_PATH_COMMAND_OCTETS,
+    Verb.AUTH: MAX_LINE_OCTETS,
+}
 _GATED = frozenset({Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.VRFY, Verb.EXPN})
 """What a client that must log in first may not do before (RFC 4954 §6, 530)."""
 
 _JUNK = frozenset({Verb.NOOP, Verb.RSET, Verb.VRFY, Verb.EXPN, Verb.HELP, Verb.EHLO, Verb.HELO, Verb.LHLO})
-_OVERLONG = bytes(MAX_LINE_OCTETS)
-"""Stands for a line that was too long to keep."""
-
 _VERBS = {False: commands.verbs(lmtp=False), True: commands.verbs(lmtp=True)}
 
 
 class Connection:
     """One session's protocol state. See the module's text.
 
-    `secure`: the owner says that TLS is up. `gate`: set by the owner while something is missing (a login): the answer
+    `gate`: set by the owner while something is missing (a login): the answer
     to every command of a mail transaction. `errors`: commands answered 5xx, `junk`: commands that lead to no message;
     both since the last message that was accepted.
     """
 
     __slots__ = (
-        "_body", "_buffer", "_chunks", "_discard_bytes", "_discard_reply", "_facts", "_in_chunk", "_machine", "_next",
-        "_options", "_out", "_pending", "_proposed", "_skipping", "_verbs", "errors", "flush_due", "gate", "junk",
+        "_body", "_buffer", "_chunks", "_cut_short", "_discard_bytes", "_discard_reply", "_facts", "_in_chunk",
+        "_machine", "_next", "_options", "_out", "_overlong", "_pending", "_proposed", "_verbs", "errors", "flush_due",
+        "gate", "junk",
     )  # fmt: skip
 
-    def __init__(self, options: ConnectionOptions) -> None:
+    def __init__(self, options: ConnectionOptions, *, secure: bool = False) -> None:
+        """`secure`: TLS is up from the first octet."""
         self._options = options
         self._verbs = _VERBS[options.lmtp]
         self._buffer = ReceiveBuffer()
         self._machine = Machine()
-        self._facts = Facts(options)
+        self._facts = Facts(options, secure)
         self._pending: int | None = _CONNECT  # the verb whose answer is owed
         self._next: tuple[int, Event] | None = None  # what follows on Abandoned
         self._out: list[bytes] = []
         self._body: BodyReader | None = None
         self._chunks: ChunkReader | None = None
+        self._cut_short = False  # the message ended in a chunk that was refused and not the last
         self._in_chunk = False  # octets of a chunk come now
         self._discard_bytes = 0  # octets of a chunk that nobody wants
         self._discard_reply: tuple[int, Reply] | None = None  # the verb and its answer, when they have come
         self._proposed: MailParameters = NO_MAIL_PARAMETERS  # of a MAIL that is not answered yet
-        self._skipping = False  # inside a line that was too long
+        self._overlong = b""  # the beginning of the present line, which is too long to keep
         self.gate: Reply | None = None
         self.errors = 0
         self.junk = 0
@@ -102,14 +109,20 @@ class Connection:
         """Bytes received and not yet looked at."""
         return len(self._buffer)
 
-    @property
-    def secure(self) -> bool:
-        """Whether TLS is up; the owner sets it."""
-        return self._facts.secure
+    def restart(self) -> None:
+        """TLS is up: forget all that the client said in the clear (RFC 3207 §4.2).
 
-    @secure.setter
-    def secure(self, secure: bool) -> None:
-        self._facts.secure = secure
+        Raises RemoteError when there is input left from before the handshake: whoever put it there could not have
+        known the keys (CVE-2011-0411).
+        """
+        if len(self._buffer):
+            raise RemoteError(replies.NOT_IN_STEP)
+        self._facts = Facts(self._options, secure=True)
+
+    def authenticated(self) -> None:
+        """The client has logged in; the owner answers 235 next."""
+        self._facts.authenticated = True
+        self.gate = None
 
     def receive(self, data: bytes) -> None:
         """Take what the socket gave; b"" is nothing."""
@@ -131,6 +144,7 @@ class Connection:
                 if type(read) is End:
                     self._pending = _DOT
                     self._body = None
+                    self._cut_short = False
                 elif read is None:
                     break
                 return read
@@ -149,7 +163,7 @@ class Connection:
                 line = self._next_line()
                 if line is None:
                     break
-                event = self._command(line)
+                event = self._command(line) if self._machine.phase is not _AUTH else self._response(line)
                 if event is None:  # a BDAT: its octets come next
                     continue
             return event
@@ -157,7 +171,7 @@ class Connection:
         return None
 
     def _next_line(self) -> bytes | None:
-        """A command line, `_OVERLONG` for one that was, or None: more bytes are wanted."""
+        """A command line; of one that is too long its beginning, which is too long, too; None: more is wanted."""
         buffer = self._buffer
         while True:
             data = buffer.data
@@ -165,14 +179,14 @@ class Connection:
             end = data.find(b"\r\n", pos, pos + MAX_LINE_OCTETS)
             if end >= 0:
                 buffer.pos = end + 2
-                if not self._skipping:
+                if not self._overlong:
                     return data[pos:end]
-                self._skipping = False
-                return _OVERLONG
+                line, self._overlong = self._overlong, b""
+                return line
             if len(data) - pos >= MAX_LINE_OCTETS:
                 # Answered once, when its end has come. A CR at the edge may be half of its CRLF.
                 buffer.pos = pos + MAX_LINE_OCTETS - 1
-                self._skipping = True
+                self._overlong = self._overlong or data[pos : buffer.pos]
             elif buffer.aside_bytes:
                 buffer.settle()
             else:
@@ -184,8 +198,8 @@ class Connection:
         verb = self._verbs.get(word)
         if verb is None:
             verb = self._verbs.get(word.upper(), _UNKNOWN)
-        if len(line) > MAX_COMMAND_OCTETS - 2 and verb not in _LONG:
-            return self._answer(_UNKNOWN, replies.LINE_TOO_LONG)
+        if len(line) > MAX_COMMAND_OCTETS - 2 and len(line) > _LONGER.get(verb, 0) - 2:
+            return self._answer(_UNKNOWN, commands.too_long(line))
         if verb is _UNKNOWN:
             return self._answer(_UNKNOWN, commands.unknown(line))
         if verb is _BDAT:
@@ -209,6 +223,11 @@ class Connection:
         if type(parsed) is Mail:
             self._proposed = parsed.parameters
         return parsed
+
+    def _response(self, line: bytes) -> Response:
+        """A line of an AUTH exchange."""
+        self._pending = Verb.RESPONSE
+        return Response(None if len(line) > MAX_LINE_OCTETS - 2 else line.decode("latin-1"))
 
     def _illegal(self, verb: Verb) -> Reply | None:
         options = self._options
@@ -259,6 +278,7 @@ class Connection:
         self._in_chunk = False
         if chunks.last or chunks.refusal is not None:
             self._chunks = None
+            self._cut_short = not chunks.last
             self._pending = _DOT
             return End(chunks.size_bytes, chunks.refusal)
         return self._answer(_BDAT, replies.CHUNK_OK)
@@ -319,10 +339,13 @@ class Connection:
             self._discard_reply = _BDAT, reply
 
     def reply_each(self, each: Sequence[Reply]) -> None:
-        """Answer `End` in LMTP: one reply per accepted recipient, in their order (RFC 2033 §4.2)."""
+        """Answer `End` in LMTP: one reply per accepted recipient, in their order (RFC 2033 §4.2). A chunk that was
+        refused before the last one has one reply only (§4.3).
+        """
         if self._pending != _DOT or not each:
             raise LocalError("only the end of a message has a reply for each recipient")
-        self._out.extend(reply.wire for reply in each[:-1])
+        if not self._cut_short:
+            self._out.extend(reply.wire for reply in each[:-1])
         self.reply(each[-1])
 
     def interrupt(self, reply: Reply) -> None:

@@ -97,6 +97,33 @@ class Abandoned(Event):
     __slots__ = ()
 
 
+class StartTls(Event):
+    """STARTTLS: after a 220 the owner makes the handshake and says `Connection.restart`."""
+
+    __slots__ = ()
+
+
+class Auth(Event):
+    """AUTH: `mechanism` in upper case, `initial` the initial response as it was sent, None without one. Answer 334 to
+    have a `Response`.
+    """
+
+    __slots__ = ("initial", "mechanism")
+
+    def __init__(self, mechanism: str, initial: str | None) -> None:
+        self.mechanism = mechanism
+        self.initial = initial
+
+
+class Response(Event):
+    """The client's line after a 334; None: it was too long to keep, so the exchange is over (RFC 4954 §4)."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: str | None) -> None:
+        self.line = line
+
+
 class Reset(Event):
     """RSET: forget the transaction."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mta_front.smtp.replies import Reply
 
 
@@ -9,6 +11,8 @@ def advertised(
     *,
     size_bytes: int,
     secure: bool = False,
+    starttls: bool = False,
+    auth: Sequence[str] = (),
     max_recipients: int = 0,
     max_messages: int = 0,
     hide_pipelining: bool = False,
@@ -23,7 +27,7 @@ def advertised(
     """The lines after the first of an EHLO reply.
 
     `size_bytes` 0: "SIZE" without a number (RFC 1870 §3). REQUIRETLS is offered over TLS only (RFC 8689 §2). Limits
-    that are 0 are none and not named (RFC 9422 §3).
+    that are 0 are none and not named (RFC 9422 §3). `auth`: mechanisms that may be used now (RFC 4954 §3).
     """
     limits = [f"MAILMAX={max_messages}"] * bool(max_messages) + [f"RCPTMAX={max_recipients}"] * bool(max_recipients)
     chunks = "BDAT" not in disabled_commands
@@ -32,6 +36,8 @@ def advertised(
         (not hide_size, f"SIZE {size_bytes}" if size_bytes else "SIZE"),
         (not hide_8bitmime, "8BITMIME"),
         (not hide_enhancedstatuscodes, "ENHANCEDSTATUSCODES"),
+        (bool(auth), " ".join(["AUTH", *auth])),
+        (starttls, "STARTTLS"),
         (not hide_dsn, "DSN"),
         (not hide_smtputf8, "SMTPUTF8"),
         (secure and not hide_requiretls, "REQUIRETLS"),

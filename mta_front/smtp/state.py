@@ -1,10 +1,11 @@
 """The state machine of the receiving side, whole.
 
-How it works. A connection is in one `Phase`. Each thing a client does is a `Verb`: its commands, and two that are no
-commands: CONNECT (it came) and DOT (its message ended, by a dot or by BDAT LAST). A verb is legal in a phase where
+How it works. A connection is in one `Phase`. Each thing a client does is a `Verb`: its commands, and three that are no
+commands: CONNECT (it came), DOT (its message ended, by a dot or by BDAT LAST) and RESPONSE (a line of an AUTH exchange,
+RFC 4954 §4). A verb is legal in a phase where
 `TRANSITIONS` has the pair; a missing pair is answered 503 and nothing moves. A legal verb does not move the machine
-either: **our reply does**. When we answer 2xx or 3xx the phase becomes the table's; a 4xx or 5xx leaves it, but for the
-pairs in `REFUSALS`. 421 closes from everywhere (RFC 5321 §3.8).
+either: **our reply does**. When we answer 2xx or 3xx the phase becomes the table's (334: that of `CONTINUES`); a 4xx or
+5xx leaves it, but for the pairs in `REFUSALS`. 421 closes from everywhere (RFC 5321 §3.8).
 
 Rule: this file is the only one that assigns the phase. What looks like state elsewhere (which recipients, how many
 errors) is data that never decides which command is legal.
@@ -25,7 +26,8 @@ class Phase(IntEnum):
     RCPT = 4  # at least one recipient was accepted
     BODY = 5  # 354 was sent: what comes is the message
     CHUNKS = 6  # a first BDAT was taken: chunks of the message come, or may come
-    CLOSED = 7
+    AUTH = 7  # 334 was sent: the next line is a response
+    CLOSED = 8
 
 
 class Verb(IntEnum):
@@ -46,7 +48,10 @@ class Verb(IntEnum):
     EXPN = 12
     HELP = 13
     QUIT = 14
-    UNKNOWN = 15
+    STARTTLS = 15
+    AUTH = 16
+    RESPONSE = 17
+    UNKNOWN = 18
 
 
 _GREETED = (Phase.HELLO, Phase.READY, Phase.MAIL, Phase.RCPT, Phase.CHUNKS)
@@ -71,6 +76,12 @@ TRANSITIONS: dict[tuple[int, int], Phase] = {
     (Phase.MAIL, Verb.RSET): Phase.READY,
     (Phase.RCPT, Verb.RSET): Phase.READY,
     (Phase.CHUNKS, Verb.RSET): Phase.READY,
+    # What was said before TLS is forgotten (RFC 3207 §4.2).
+    (Phase.HELLO, Verb.STARTTLS): Phase.HELLO,
+    (Phase.READY, Verb.STARTTLS): Phase.HELLO,
+    # Not within a transaction (RFC 4954 §4).
+    (Phase.READY, Verb.AUTH): Phase.READY,
+    (Phase.AUTH, Verb.RESPONSE): Phase.READY,
     # Legal at any time, and change nothing (RFC 5321 §4.1.4).
     **{(phase, Verb.NOOP): phase for phase in _GREETED},
     **{(phase, Verb.VRFY): phase for phase in _GREETED},
@@ -79,8 +90,15 @@ TRANSITIONS: dict[tuple[int, int], Phase] = {
     **{(phase, Verb.QUIT): Phase.CLOSED for phase in _GREETED},
 }
 
+CONTINUES: dict[tuple[int, int], Phase] = {
+    (Phase.READY, Verb.AUTH): Phase.AUTH,
+    (Phase.AUTH, Verb.RESPONSE): Phase.AUTH,
+}
+"""Where 334 leads to."""
+
 REFUSALS: dict[tuple[int, int], Phase] = {
     (Phase.GREETING, Verb.CONNECT): Phase.CLOSED,
+    (Phase.AUTH, Verb.RESPONSE): Phase.READY,
     # Accepted or not, the transaction is over (RFC 5321 §4.1.1.4).
     (Phase.BODY, Verb.DOT): Phase.READY,
     # A chunk that is refused ends the transaction (RFC 3030 §2).
@@ -107,7 +125,9 @@ class Machine:
 
     def answered(self, verb: int, code: int) -> None:
         """We answered `verb` with `code`: move if the tables say so."""
-        if code < 400:
+        if code == 334:
+            self.phase = CONTINUES[self.phase, verb]
+        elif code < 400:
             self.phase = TRANSITIONS[self.phase, verb]
         elif code == 421:
             self.phase = Phase.CLOSED
