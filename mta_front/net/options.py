@@ -70,6 +70,7 @@ class SessionOptions:
     hide_smtputf8: bool = False
     disabled_commands: frozenset[str] = frozenset()
     size_bytes: int = 0
+    max_text_line_octets: int = 0
     max_recipients: int = 0
     max_messages: int = 0
     max_unauthenticated_commands: int = 10
@@ -105,6 +106,7 @@ class SessionOptions:
             lmtp=self.lmtp,
             size_bytes=self.size_bytes,
             max_recipients=self.max_recipients,
+            max_text_line_octets=self.max_text_line_octets,
             bare_newline=self.bare_newline,
             lenient_address_parsing=self.lenient_address_parsing,
             disabled_commands=self.disabled_commands | absent,

@@ -143,6 +143,12 @@ class Listener(Section):
         default=False, description="take addresses without angle brackets, with stray spaces or dots"
     )
     size_bytes: int = Field(default=52_428_800, ge=0, description="largest message; 0 = no limit")
+    max_text_line_octets: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="longest line of a message with its CRLF; then 500 to the message; 0 = no limit",
+    )
     max_recipients: int = Field(default=1000, ge=1, description="recipients of one message; then 452")
     max_messages: int = Field(default=1000, ge=0, description="messages of one session; then 421; 0 = no limit")
     max_clients: int = Field(default=0, ge=0, description="sessions at once over all workers; then 421; 0 = no limit")

@@ -25,6 +25,7 @@ class ConnectionOptions:
     lmtp: bool = False
     size_bytes: int = 0
     max_recipients: int = 0
+    max_text_line_octets: int = 0
     bare_newline: str = "normalize"
     lenient_address_parsing: bool = False
     disabled_commands: frozenset[str] = frozenset()

@@ -321,7 +321,8 @@ class Connection:
         elif verb == _DATA:
             if code < 400:
                 self._buffer.settle()
-                self._body = BodyReader(self._options.size_bytes, self._options.bare_newline)
+                options = self._options
+                self._body = BodyReader(options.size_bytes, options.bare_newline, options.max_text_line_octets)
         elif verb == _DOT and code < 400:
             self.junk = 0
             self.errors = 0

@@ -24,15 +24,17 @@ _ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
 
 class BodyReader:
     """Reads one message from the buffer. `limit_bytes` 0: no limit. `bare_newline`: "normalize", "reject", "accept".
+    `max_line_octets`: of a line with its CRLF, as it is sent; 0: no limit (RFC 5321 §4.5.3.1.6 has 1000).
 
     A message over the limit is read to its end and thrown away (RFC 1870 §6.3), then refused.
     """
 
-    __slots__ = ("_at_line", "_bare_newline", "_limit_bytes", "_refusal", "size_bytes")
+    __slots__ = ("_at_line", "_bare_newline", "_limit_bytes", "_max_line_octets", "_refusal", "size_bytes")
 
-    def __init__(self, limit_bytes: int, bare_newline: str) -> None:
+    def __init__(self, limit_bytes: int, bare_newline: str, max_line_octets: int = 0) -> None:
         self._limit_bytes = limit_bytes
         self._bare_newline = bare_newline
+        self._max_line_octets = max_line_octets
         self._at_line = True
         self._refusal: replies.Reply | None = None
         self.size_bytes = 0
@@ -52,6 +54,8 @@ class BodyReader:
                 break
             segment = data[pos:cut] if pos or cut != len(data) else data
             buffer.pos = cut
+            if self._max_line_octets and max(map(len, segment.split(b"\n"))) >= self._max_line_octets:
+                self._refusal = self._refusal or replies.LINE_TOO_LONG
             segment = self._clean(segment, stuffed=0 <= dot < cut - 2)
             self._at_line = not partial
             self.size_bytes += len(segment)
