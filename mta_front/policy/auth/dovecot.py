@@ -7,7 +7,9 @@ asked as PLAIN, which says the same.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
@@ -61,10 +63,12 @@ class DovecotBackend:
         """One request."""
         if not self._breaker.admits():
             raise Unavailable("auth.dovecot: does not answer, left alone for now")
-        asked_at = time.monotonic()
+        asked_at = math.inf
         try:
             with gevent.Timeout(self._timeout_s, Unavailable("no answer in time")):
-                answer = self._connected().ask(self._request(credentials, session))
+                line = self._connected()
+                asked_at = time.monotonic()
+                answer = line.ask(self._request(credentials, session))
         except Unavailable as error:
             if self._line and self._line.heard_at < asked_at:  # frozen, not only slow with one of us
                 self._line.close(error.reason)
@@ -197,6 +201,8 @@ class _Line:
     def _end(self, reason: str) -> None:
         self.ended = True
         if self._socket is not None:
+            with contextlib.suppress(OSError):  # not connected
+                self._socket.shutdown(socket.SHUT_RDWR)  # now; gevent closes when the reader has left
             self._socket.close()
         down = Unavailable(reason)
         for answer in (self.ready, *self._waiting.values()):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_KEYS_TRIED = 4  # of a token that does not say which key it means
 
+_NO_TOKEN = (PyJWTError, ValueError, RecursionError)
+"""What PyJWT raises; the last two with JSON that is no object of its own making."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -109,7 +112,7 @@ class OAuth2Backend:
         rules = self._rules
         try:
             header = jwt.get_unverified_header(token)
-        except PyJWTError:
+        except _NO_TOKEN:
             return None
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in rules.algorithms or not (kid is None or isinstance(kid, str)):
@@ -130,7 +133,7 @@ class OAuth2Backend:
                         "enforce_minimum_key_length": True,
                     },
                 )
-            except PyJWTError:
+            except _NO_TOKEN:
                 continue
             return claims
         return None
@@ -180,5 +183,7 @@ class OAuth2Backend:
 
 def _scopes(claims: Mapping[str, Any]) -> set[str]:
     """`scope` (RFC 8693 §4.2, RFC 7662), or `scp` as Microsoft has it; words or a list."""
-    found = claims.get("scope", claims.get("scp", ""))
-    return set(found.split() if isinstance(found, str) else [str(word) for word in found or ()])
+    found = claims.get("scope", claims.get("scp"))
+    if isinstance(found, str):
+        return set(found.split())
+    return {word for word in found if isinstance(word, str)} if isinstance(found, list) else set()
