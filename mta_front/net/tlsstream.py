@@ -44,7 +44,10 @@ class TlsStream:
         return self._channel
 
     def handshake(self) -> Facts:
-        """Until it is over or fails; `cut()` ends the waiting. Others run before it returns. Raises TlsFailure."""
+        """Until it is over; `cut()` ends the waiting. Others run before it returns.
+
+        Raises TlsFailure; `close()` then sends the alert, if there is one.
+        """
         channel = self._channel
         try:
             while not channel.handshake():
@@ -56,7 +59,6 @@ class TlsStream:
             else:
                 self._unsent = False  # all that is left is a ticket, which may as well travel with the first reply
         except TlsFailure:
-            self._say_last()
             raise
         except OSError:
             raise TlsFailure("unfinished") from None

@@ -19,8 +19,6 @@ from mta_front.tls.facts import Facts
 from mta_front.tls.failure import TlsFailure
 from tests import wait
 
-HANDSHAKE_TIMEOUT_S = 5.0
-
 
 @dataclass
 class Visit:
@@ -28,6 +26,7 @@ class Visit:
 
     facts: Facts | None = None
     failure: TlsFailure | None = None
+    spoke_early: bool = False
     binding: bytes | None = None
     received: int = 0
     end: str = ""
@@ -35,11 +34,16 @@ class Visit:
 
 @dataclass
 class Served:
-    """`contexts` may be replaced at any time: new connections get the new ones."""
+    """`contexts` may be replaced at any time: new connections get the new ones.
+
+    With `greet_delay_s` it notes whether a client speaks so soon; after `session_timeout_s` it cuts the session.
+    """
 
     address: tuple[str, int]
     contexts: Contexts
     handshake_timeout_s: float
+    session_timeout_s: float
+    greet_delay_s: float
     visits: list[Visit] = field(default_factory=list)
 
     def visit(self, number: int = 0) -> Visit:
@@ -59,6 +63,10 @@ def _serve(served: Served, sock: _socket.socket) -> None:
             visit.facts = stream.handshake()
         finally:
             watch.close()
+        watch = gevent.get_hub().loop.timer(served.session_timeout_s)
+        watch.start(stream.cut)
+        if served.greet_delay_s:
+            visit.spoke_early = stream.readable_within(served.greet_delay_s)
         visit.binding = stream.channel.channel_binding()
         while data := stream.recv():
             visit.received += len(data)
@@ -70,18 +78,24 @@ def _serve(served: Served, sock: _socket.socket) -> None:
     else:
         end = "closed"
     finally:
+        watch.close()
         stream.close()
     visit.end = visit.failure.reason if visit.failure else end
 
 
 @contextmanager
-def served(contexts: Contexts, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S) -> Iterator[Served]:
+def served(
+    contexts: Contexts,
+    handshake_timeout_s: float = 5.0,
+    session_timeout_s: float = 60.0,
+    greet_delay_s: float = 0.0,
+) -> Iterator[Served]:
     """Serve on a free port of loopback."""
     listening = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     listening.bind(("127.0.0.1", 0))
     listening.listen(128)
     listening.setblocking(False)
-    server = Served(listening.getsockname(), contexts, handshake_timeout_s)
+    server = Served(listening.getsockname(), contexts, handshake_timeout_s, session_timeout_s, greet_delay_s)
     started = threading.Event()
     made: list[gevent.event.Event] = []
     hubs = []

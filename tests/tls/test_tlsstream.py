@@ -154,7 +154,10 @@ def test_a_client_without_the_certificate_that_a_name_needs(
 def test_bytes_in_one_packet_with_the_end_of_the_handshake(pair: Pair) -> None:
     """A client may send its first command together with its Finished."""
     one = client()
-    with served(contexts(pair)) as server, socket.create_connection(server.address, 10) as plain:
+    with (
+        served(contexts(pair), greet_delay_s=5.0) as server,
+        socket.create_connection(server.address, 10) as plain,
+    ):
         while not one.handshake():
             if data := one.take():
                 plain.sendall(data)
@@ -164,6 +167,28 @@ def test_bytes_in_one_packet_with_the_end_of_the_handshake(pair: Pair) -> None:
         while (answer := one.read(100)) is None:
             one.feed(plain.recv(100_000))
         assert answer == b"EHLO x\r\n"
+        assert server.visits[0].spoke_early
+
+
+def test_a_silent_client_does_not_speak_early(pair: Pair, authority: Authority) -> None:
+    with (
+        served(contexts(pair), greet_delay_s=0.1) as server,
+        connection(server, python_context(authority)) as tls,
+    ):
+        wait.until(lambda: server.visits[0].binding)
+        tls.sendall(b"EHLO x\r\n")
+        assert tls.recv(100) == b"EHLO x\r\n"
+        assert not server.visits[0].spoke_early
+
+
+def test_a_session_that_is_cut_has_ended_like_any_other(pair: Pair, authority: Authority) -> None:
+    """`cut()` is ours: the client has not gone away, and hears that we end."""
+    with (
+        served(contexts(pair), session_timeout_s=0.2) as server,
+        connection(server, python_context(authority)) as tls,
+    ):
+        assert tls.recv(100) == b""
+        assert server.visit().end == "closed"
 
 
 def test_new_contexts_serve_new_connections_and_old_ones_go_on(authority: Authority, pair: Pair) -> None:
