@@ -26,7 +26,11 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     header_bytes = getattr(target, "HEADER_BYTES", 3)
     for seed in target.SEEDS:
-        for header in (bytes(header_bytes), b"\x01" * header_bytes, b"\x15\x00".ljust(header_bytes, b"\x02")):
+        for header in (
+            bytes(header_bytes),
+            b"\x01" * header_bytes,
+            (b"\x15\x00" + b"\x02" * header_bytes)[:header_bytes],
+        ):
             content = header + seed
             (corpus / hashlib.sha256(content).hexdigest()).write_bytes(content)
     words = OUT / f"{name}.dict"

@@ -17,6 +17,7 @@ _REPLY = re.compile(rb"(?:([2-5][0-9]{2})-[\x20-\x7e]{0,506}\r\n)*([2-5][0-9]{2}
 _BDAT = re.compile(rb"(?i:BDAT) [ \t]*([0-9]{1,20})(?: +((?i:LAST)))?[ \t]*")
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
 COMMAND_MAX_OCTETS = 510
+LONGER = (b"MAIL", b"RCPT", b"AUTH")  # with their parameters, and with an initial response (RFC 4954 §4)
 REFUSED_AT_ONCE = (500, 501, 502, 503, 530)
 """Replies to a BDAT that belongs to no message: whatever the protocol, there is one."""
 
@@ -73,8 +74,8 @@ def expected_messages(octets: bytes, codes: list[int], options: ConnectionOption
     while walk.codes[walk.heard - 1] not in (221, 421) and (line := walk.line()) is not None:
         word = line.partition(b" ")[0].upper()
         chunk = _BDAT.fullmatch(line)
-        if len(line) > COMMAND_MAX_OCTETS and word not in (b"MAIL", b"RCPT"):
-            assert walk.reply() == 500
+        if len(line) > COMMAND_MAX_OCTETS and word not in LONGER:
+            assert walk.reply() in (500, 421)
         elif chunk is not None:
             if not _chunk(walk, int(chunk[1]), chunk[2] is not None, messages):
                 break
@@ -91,6 +92,8 @@ def expected_messages(octets: bytes, codes: list[int], options: ConnectionOption
 
 def _command(walk: Walk, word: bytes) -> None:
     code = walk.reply()
+    while code == 334 and walk.line() is not None:  # AUTH: the next line is a response, whatever it looks like
+        code = walk.reply()
     if code >= 400:
         return
     if word == b"RCPT":

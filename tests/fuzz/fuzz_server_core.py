@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -26,11 +27,14 @@ from tests.fuzz.clientside import expected_messages, split_replies
 HEADER_BYTES = 6
 """Octets of an input that choose the options, the answers and the cuts."""
 
-COMMAND_MAX_BYTES = 2048
+COMMAND_MAX_BYTES = 12_288
 MESSAGE_MAX_BYTES = 2 * 65536
 REFUSAL = Reply(550, "5.7.1", "Not today")
 LATER = Reply(451, "4.3.0", "Try again later")
 CLOSING = Reply(421, "4.7.0", "Enough")
+WRONG = Reply(535, "5.7.8", "Not you")
+CHALLENGE = Reply(334, "", "Go on")
+STARTTLS = re.compile(rb"STARTTLS[ \t]*\r\n", re.IGNORECASE)
 DISABLED = ((), ("BDAT",), ("VRFY", "EXPN", "HELP"), ("RSET", "NOOP", "DATA"))
 
 SEEDS = [
@@ -52,11 +56,18 @@ SEEDS = [
 # fmt: off
 TOKENS = [
     "EHLO ", "HELO ", "LHLO ", "MAIL FROM:", "RCPT TO:", "DATA\r\n", "BDAT ", " LAST\r\n", "RSET\r\n", "NOOP ", "VRFY ",
-    "EXPN ", "HELP ", "QUIT\r\n", "GET / HTTP/1.1", "\r\n.\r\n", "\r\n..", "\n.\r\n", "\r.\r", "\r\n", "<a@b>", "<>",
+    "EXPN ", "HELP ", "STARTTLS\r\n", "AUTH PLAIN ", "AUTH LOGIN\r\n", "*\r\n",
+    "QUIT\r\n", "GET / HTTP/1.1", "\r\n.\r\n", "\r\n..", "\n.\r\n", "\r.\r", "\r\n", "<a@b>", "<>",
     "<postmaster>", "[192.0.2.1]", " SIZE=", " BODY=", "BINARYMIME", "8BITMIME", " SMTPUTF8", " REQUIRETLS", " RET=",
     " ENVID=", " AUTH=", "+20", " NOTIFY=", " ORCPT=rfc822;",
 ]
 # fmt: on
+
+
+SEEDS += [
+    b"EHLO a\r\nSTARTTLS\r\nMAIL FROM:<a@b>\r\nEHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nSTARTTLS\r\nQUIT\r\n",
+    b"EHLO a\r\nAUTH PLAIN AGEAYg==\r\nQUIT\r\n*\r\nAUTH LOGIN\r\n\r\nQUIT\r\n%013000d\r\nAUTH\r\nMAIL FROM:<>\r\n" % 0,
+]
 
 
 @dataclass(slots=True)
@@ -68,6 +79,7 @@ class Setting:
     gate_until: int  # the gate is lifted after so many events; 0: there is none
     answers: int  # a bit for each of 16 questions in turn: refuse it
     close_at: int  # this event is answered 421; 0: none
+    handshakes: bool  # the client waits after STARTTLS, and has TLS then
 
     @classmethod
     def of(cls, header: bytes) -> Setting:
@@ -87,7 +99,12 @@ class Setting:
             gate_until=who & 7 if how & 32 else 0,
             answers=low | high << 8,
             close_at=who >> 3 if how & 64 else 0,
+            handshakes=not how & 128,
         )
+
+    def refuses(self, question: int) -> bool:
+        """Is this question answered no?"""
+        return bool(self.answers >> question % 16 & 1)
 
 
 @dataclass(slots=True)
@@ -108,8 +125,12 @@ def one_input(data: bytes) -> None:
     header = data[:HEADER_BYTES].ljust(HEADER_BYTES, b"\0")
     setting, cut = Setting.of(header[:-1]), header[-1]
     octets = data[HEADER_BYTES:]
-    whole = play([octets], setting, eager=False)
-    in_pieces = play(pieces(octets, cut), setting, eager=bool(cut & 128))
+    flights = [octets]
+    if setting.handshakes:
+        ends = [match.end() for match in STARTTLS.finditer(octets)]
+        flights = [octets[at:end] for at, end in itertools.pairwise([0, *ends, len(octets)])]
+    whole = play(flights, setting, eager=False)
+    in_pieces = play((piece for flight in flights for piece in pieces(flight, cut)), setting, eager=bool(cut & 128))
     assert in_pieces == whole, f"cut by {cut}: {in_pieces} instead of {whole}"
     assert expected_messages(octets, split_replies(whole.said), setting.options) == whole.messages, whole
 
@@ -127,8 +148,7 @@ def pieces(octets: bytes, cut: int) -> Iterator[bytes]:
 
 def play(chunks: Iterable[bytes], setting: Setting, *, eager: bool) -> Heard:
     """One session. `eager`: what is to be sent is asked for after each answer, not at the end of the input only."""
-    connection = Connection(setting.options)
-    connection.secure = setting.secure
+    connection = Connection(setting.options, secure=setting.secure)
     connection.gate = replies.AUTH_REQUIRED if setting.gate_until else None
     heard = Heard()
     connection.reply(replies.banner("mx.example"))
@@ -156,6 +176,7 @@ def play(chunks: Iterable[bytes], setting: Setting, *, eager: bool) -> Heard:
 
 
 def _hear(connection: Connection, event: events.Event, heard: Heard, setting: Setting) -> None:
+    """Note the event, and answer it if it is a question."""
     if isinstance(event, events.Segment):
         assert event.data
         assert event.partial or event.data.endswith(b"\r\n") or setting.options.bare_newline == "accept"
@@ -167,36 +188,56 @@ def _hear(connection: Connection, event: events.Event, heard: Heard, setting: Se
         connection.gate = None
     if isinstance(event, events.Answered):
         heard.asked[-1] += f" {Verb(event.verb).name} {event.reply.code}"
-        return
-    if isinstance(event, events.Abandoned):
+    elif isinstance(event, events.Abandoned):
         heard.asked[-1] += f" {heard.body!r}"
-        return
-    if count == setting.close_at:
+    elif count == setting.close_at:
         connection.reply(CLOSING)
-        return
-    refused = bool(setting.answers >> count % 16 & 1)
+    elif isinstance(event, events.StartTls) and setting.handshakes:
+        connection.reply(replies.READY_FOR_TLS)
+        heard.said += connection.data_to_send()
+        connection.restart()
+    elif isinstance(event, events.Auth | events.Response):
+        _exchange(connection, event, heard, setting.refuses(count))
+    elif isinstance(event, events.End) and setting.options.lmtp:
+        connection.reply_each([_answer(event, heard, setting.refuses(count))] * heard.recipients)
+    else:
+        connection.reply(_answer(event, heard, setting.refuses(count)))
+
+
+def _exchange(connection: Connection, event: events.Auth | events.Response, heard: Heard, refused: bool) -> None:
+    said = event.initial if isinstance(event, events.Auth) else event.line
+    heard.asked[-1] += f" {said!r}"
+    if refused or (said is None and isinstance(event, events.Response)):
+        connection.reply(WRONG)
+    elif len(heard.asked) % 3:
+        connection.reply(CHALLENGE)
+    else:
+        connection.authenticated()
+        connection.reply(replies.AUTH_SUCCEEDED)
+
+
+def _answer(event: events.Event, heard: Heard, refused: bool) -> Reply:
     match event:
         case events.Hello():
-            reply = hello_reply("mx.example", () if event.command == "HELO" else advertised(size_bytes=0))
+            return hello_reply("mx.example", () if event.command == "HELO" else advertised(size_bytes=0))
         case events.Mail():
-            reply = REFUSAL if refused else replies.OK
             heard.recipients = 0
         case events.Rcpt():
-            reply = REFUSAL if refused else replies.OK
             heard.recipients += not refused
         case events.Data():
-            reply = LATER if refused else replies.START_MAIL_INPUT
             heard.body = b""
+            return LATER if refused else replies.START_MAIL_INPUT
         case events.End():
             if event.refusal is None:
                 heard.messages.append(heard.body)
             heard.body = b""  # of what is refused, how much is given as segments depends on the cuts
-            reply = event.refusal or (REFUSAL if refused else replies.OK)
-            if setting.options.lmtp:
-                connection.reply_each([reply] * heard.recipients)
-                return
+            return event.refusal or (REFUSAL if refused else replies.OK)
         case events.Quit():
-            reply = replies.BYE
+            return replies.BYE
+        case events.Reset():
+            return replies.OK
+        case events.StartTls():
+            return LATER
         case _:
-            reply = REFUSAL if refused else replies.OK
-    connection.reply(reply)
+            pass
+    return REFUSAL if refused else replies.OK
