@@ -17,7 +17,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from mta_front.smtp import state
-from mta_front.smtp.state import HOLDS_REPLY, REFUSALS, TRANSITIONS, Phase, Verb
+from mta_front.smtp.state import CONTINUES, HOLDS_REPLY, REFUSALS, TRANSITIONS, Phase, Verb
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "STATE.svg"
 
@@ -31,7 +31,8 @@ GAP = 54  # between two boxes
 LANE = 24  # between two lines beside the boxes
 MARGIN = 24
 ROUND = 9
-ACCEPTED, REFUSED = "accepted", "refused"
+ACCEPTED, CONTINUED, REFUSED = "accepted", "continued", "refused"
+TABLES = {ACCEPTED: TRANSITIONS, CONTINUED: CONTINUES, REFUSED: REFUSALS}
 
 STYLE = """
   text { font: 13px 'DejaVu Sans Mono', Menlo, Consolas, monospace; fill: #1f2933; }
@@ -45,16 +46,20 @@ STYLE = """
   .end { fill: #e4e7eb; }
   path { fill: none; stroke-width: 1.5; }
   .accepted { stroke: #0b6e4f; }
+  .continued { stroke: #2251a3; }
   .refused { stroke: #ba2525; stroke-dasharray: 5 4; }
   text.accepted { fill: #0b6e4f; stroke: none; }
+  text.continued { fill: #2251a3; stroke: none; }
   text.refused { fill: #ba2525; stroke: none; }
   .head-accepted { fill: #0b6e4f; stroke: none; }
+  .head-continued { fill: #2251a3; stroke: none; }
   .head-refused { fill: #ba2525; stroke: none; }
 """
 
 
 LEGEND = (
-    (ACCEPTED, "our 2xx or 3xx moves the session"),
+    (ACCEPTED, "our 2xx or 354 moves the session"),
+    (CONTINUED, "our 334 moves it"),
     (REFUSED, "our 4xx or 5xx moves it; any other leaves it where it is; 421 closes it from everywhere"),
     ("", "↻ legal, and leaves it where it is; what is not shown at a phase is 503 there"),
     ("", '<tspan class="held">italic</tspan> the reply may wait for those to the commands behind it (RFC 2920)'),
@@ -106,7 +111,7 @@ def moves() -> tuple[dict[Phase, list[Verb]], list[Track]]:
     """What stays where it is, by phase; and all else as tracks."""
     stays: dict[Phase, list[Verb]] = defaultdict(list)
     tracks: dict[tuple[str, Phase, int], Track] = {}
-    for kind, table in ((ACCEPTED, TRANSITIONS), (REFUSED, REFUSALS)):
+    for kind, table in TABLES.items():
         for (number, verb), target in sorted(table.items()):
             source = Phase(number)
             if target is source:
