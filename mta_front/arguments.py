@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal, NoReturn, TypedDict
 
-from mta_front.hooks import HOOKS, Accept, Address, Hooks, Message, Session
+from mta_front.hooks import HOOKS, Accept, Address, Credentials, Hooks, Message, Session
 from mta_front.net.options import Network, SessionOptions
 from mta_front.net.reverse import Resolver
 from mta_front.smtp.state import Verb
@@ -41,6 +41,7 @@ class Options(TypedDict, total=False):
     hide_smtputf8: bool
     disabled_commands: Iterable[str]
     size_bytes: int | None
+    max_text_line_octets: int | None
     max_clients: int | None
     max_recipients: int | None
     max_messages: int | None
@@ -63,6 +64,8 @@ class Options(TypedDict, total=False):
     blocking_hooks: bool
 
     on_connect: Callable[[Session], None]
+    on_secure: Callable[[Session], None]
+    on_auth: Callable[[Credentials, Session], Any]
     on_mail_from: Callable[[Address, Session], None]
     on_rcpt_to: Callable[[Address, Session], Accept | None]
     on_data: Callable[[Message, Session], Any]
@@ -170,15 +173,21 @@ def _text(pattern: re.Pattern[str], allowed: str) -> Check:
     return check
 
 
-def _count(name: str, value: object) -> int:
+def _count(name: str, value: object, most: float = math.inf) -> int:
     """A whole number; 0, or None, for no limit."""
     if value is None:
         return 0
     if not isinstance(value, int) or isinstance(value, bool):
         _bad(TypeError, name, value, "a whole number, 0 or None for no limit")
-    if value < 0:
-        _bad(ValueError, name, value, "0 or more (0: no limit)")
+    if not 0 <= value <= most:
+        bounds = "0 or more" if most == math.inf else f"from 0 to {most}"
+        _bad(ValueError, name, value, f"{bounds} (0: no limit)")
     return value
+
+
+def _line(name: str, value: object) -> int:
+    """No more than the core looks at in one piece (DECISIONS W6)."""
+    return _count(name, value, 65_536)
 
 
 def _unauthenticated(name: str, value: object) -> int:
@@ -267,6 +276,7 @@ _CHECKS: dict[str, Check] = {
     "hide_smtputf8": _flag,
     "disabled_commands": _commands,
     "size_bytes": _count,
+    "max_text_line_octets": _line,
     "max_clients": _count,
     "max_recipients": _count,
     "max_messages": _count,

@@ -52,8 +52,9 @@ class SMTPServer:
       (not announced; they work all the same), `disabled_commands`;
     - who may send: `auth_optional` (without it mail needs a login), `auth_required_message`,
       `max_unauthenticated_commands`;
-    - limits: `size_bytes`, `max_clients`, `max_recipients`, `max_messages`, `socket_timeout_s`, `session_timeout_s`,
-      `min_data_rate_bytes_s`, `soft_errors`, `error_delay_s`, `max_errors`, `max_junk_commands`, `greet_delay_s`;
+    - limits: `size_bytes`, `max_text_line_octets`, `max_clients`, `max_recipients`, `max_messages`,
+      `socket_timeout_s`, `session_timeout_s`, `min_data_rate_bytes_s`, `soft_errors`, `error_delay_s`, `max_errors`,
+      `max_junk_commands`, `greet_delay_s`;
     - the client's name: `reverse_lookup`, `reverse_lookup_timeout_s`, `resolver` (has `reverse(address)`);
     - what is tolerated: `bare_newline`, `bare_newline_exempt`, `lenient_address_parsing`;
     - `close_timeout_s`: what `close()` waits; `blocking_hooks`: hooks run in threads, so that they may block;

@@ -29,6 +29,11 @@ def test_each_option_can_be_given_and_is_typed() -> None:
     assert known - LATER == OPTIONS - LATER
 
 
+def test_each_option_is_named_where_help_shows_it() -> None:
+    text = SMTPServer.__doc__ or ""
+    assert [name for name in Options.__annotations__ if f"`{name}`" not in text and name not in HOOKS] == []
+
+
 def is_known(name: str) -> bool:
     """Whether the library takes the option at all."""
     try:
@@ -115,7 +120,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: Any, kind: 
 
 SAMPLES: list[Any] = [
     "", "x", "mx.example.net", "a b", "a\r\nb", "x" * 400, "x" * 401, "ä", "normalize", "accept", "reject", "keep",
-    True, False, 0, 1, -1, 60, 61, 1.5, 0.0, 61.0, float("inf"), float("nan"), [], ["VRFY"], ["QUIT"], ["NOPE"],
+    True, False, 0, 1, -1, 60, 61, 65_536, 65_537, 1.5, 0.0, 61.0, float("inf"), float("nan"), [], ["VRFY"], ["QUIT"], ["NOPE"],
     ["10.0.0.0/8"], ["10.0.0.1/8"], [ip_network("::1/128")], ["::1"],
 ]  # fmt: skip
 

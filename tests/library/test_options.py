@@ -125,8 +125,8 @@ def test_what_is_hidden_works_all_the_same() -> None:
 @pytest.mark.seed("configuration: disabledCommands")
 def test_disabled_commands_are_refused_in_any_case() -> None:
     with served(disabled_commands=["vrfy", "Expn"]) as server, talk(server.address) as client:
-        client.expect("VRFY x@y.example", 500)
-        client.expect("expn list", 500)
+        client.expect("VRFY x@y.example", 502)
+        client.expect("expn list", 502)
         client.expect("NOOP", 250)
 
 

@@ -1,0 +1,184 @@
+"""The examples do what they say: each runs as a program, and mail is sent to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import smtplib
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.processes import ROOT
+from tests.smtp_talk import Talk, talk
+
+EXAMPLES = ROOT / "examples"
+MESSAGE = b"Subject: Hi\r\n\r\nHello.\r\n"
+
+
+class Running:
+    """A running example: its address, and its process."""
+
+    def __init__(self, process: subprocess.Popen[str], address: tuple[str, int] | str) -> None:
+        self.process = process
+        self.address = address
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> str:
+        """Stop it; what it printed since its first line. It must end well."""
+        self.process.send_signal(number)
+        output = self.process.communicate(timeout=30)[0]
+        assert self.process.returncode == 0, output
+        return output
+
+
+@contextmanager
+def running(name: str, cwd: Path, where: str = "0") -> Iterator[Running]:
+    """Start it in `cwd`, wait until it listens; killed at the end if it did not end itself."""
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / name), where],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.match(r"listening on (.*):([0-9]+),", line)
+            assert found, line + process.stdout.read()
+            host, port = found[1], int(found[2])
+            yield Running(process, host.removeprefix("unix:") if host.startswith("unix:") else (host, port))
+        finally:
+            process.kill()
+
+
+def test_save_messages(tmp_path: Path) -> None:
+    with running("save_messages.py", tmp_path) as example:
+        with talk(example.address) as client:
+            answer = client.send(MESSAGE)
+        output = example.end()
+    [saved] = tmp_path.glob("*.eml")
+    assert saved.read_bytes() == MESSAGE
+    assert answer.text == f"2.0.0 saved as {saved.name}"
+    assert output == f"saved {saved.name}: {len(MESSAGE)} bytes\n  from a@client.example to b@ours.example\n"
+
+
+def test_size_limit(tmp_path: Path) -> None:
+    with running("size_limit.py", tmp_path) as example:
+        with talk(example.address) as client:
+            assert client.send(MESSAGE).code == 250
+            assert client.send(b"x" * 998 + b"\r\n").code == 250
+            too_large = (b"x" * 998 + b"\r\n") * 11_000
+            assert client.send(too_large).code == 552
+        output = example.end()
+    assert output.splitlines() == ["received 23 bytes", "received 1000 bytes", "too large: 11000000 bytes"]
+
+
+def test_refuse_spam(tmp_path: Path) -> None:
+    with running("refuse_spam.py", tmp_path) as example:
+        with talk(example.address) as client:
+            assert str(client.send(b"Subject: SPAM\r\n\r\n")) == "550 5.7.1 Spam detected"
+            assert client.send(MESSAGE).code == 250
+        assert example.end() == ""
+
+
+def test_policy(tmp_path: Path) -> None:
+    with running("policy.py", tmp_path) as example:
+        with talk(example.address) as client:
+            assert str(client.command("MAIL FROM:<alice@Ours.example>")).startswith("550 5.7.1 Nobody but us")
+            client.expect("MAIL FROM:<a@b.example>", 250)
+            for _ in range(3):
+                assert str(client.command("RCPT TO:<x@ours.example>")) == "550 5.1.1 No mailbox x@ours.example here"
+            client.expect("RCPT TO:<Alice@ours.example>", 450)
+        with talk(example.address) as client:
+            client.envelope("a@b.example", ["alice@ours.example", "bob@ours.example"])
+            assert client.body(MESSAGE).text == "2.0.0 23 bytes for 2 recipients"
+        assert example.end() == ""
+
+
+def test_lmtp(tmp_path: Path) -> None:
+    with running("lmtp.py", tmp_path, "unix:lmtp.sock") as example:
+        with Talk(str(tmp_path / str(example.address))) as client:
+            client.greeting("me.example", "LHLO")
+            client.envelope("a@b.example", ["alice@ours.example", "bob@ours.example"])
+            assert str(client.body(MESSAGE)) == "250 2.0.0 23 bytes for alice"
+            assert str(client.reply()) == "552 5.2.2 Mailbox full"
+        assert example.end() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_blocking_hooks(tmp_path: Path) -> None:
+    with running("blocking_hooks.py", tmp_path) as example:
+        with smtplib.SMTP(*example.address) as client:
+            client.sendmail("a@b.example", ["c@d.example"], MESSAGE)
+        senders = []
+        begun = monotonic()
+        for i in range(8):
+            sender = threading.Thread(target=send, args=(example.address, f"{i}@b.example"))
+            sender.start()
+            senders.append(sender)
+        for sender in senders:
+            sender.join(30)
+        took_s = monotonic() - begun
+        assert example.end() == ""
+    assert took_s < 8.0
+    with sqlite3.connect(tmp_path / "messages.sqlite") as database:
+        rows = database.execute("SELECT sender, body FROM messages").fetchall()
+    assert sorted(rows) == sorted([("a@b.example", MESSAGE), *((f"{i}@b.example", MESSAGE) for i in range(8))])
+
+
+def send(address: tuple[str, int], sender: str) -> None:
+    with smtplib.SMTP(*address) as client:
+        client.sendmail(sender, ["c@d.example"], MESSAGE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_graceful_close(tmp_path: Path, number: signal.Signals) -> None:
+    with running("graceful_close.py", tmp_path) as example, talk(example.address) as idle:
+        with talk(example.address) as busy:
+            busy.envelope("a@b.example", ["c@d.example"])
+            example.process.send_signal(number)
+            assert idle.reply().code == 421
+            assert busy.body(MESSAGE).text == "2.0.0 kept 23 bytes"
+            assert busy.reply().code == 421
+        output = example.process.communicate(timeout=30)[0]
+    assert output == "closing with 2 clients\nall done\n"
+    assert example.process.returncode == 0
+
+
+def test_in_a_test(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "in_a_test.py")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_each_example_is_short_listed_and_tested() -> None:
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    listed = set(re.findall(r"^\| \[(\w+\.py)\]\(\1\)", (EXAMPLES / "README.md").read_text("utf-8"), re.MULTILINE))
+    tests = Path(__file__).read_text("utf-8")
+    assert names == listed
+    for name in names:
+        assert f"def test_{name.removesuffix('.py')}(" in tests
+        assert len((EXAMPLES / name).read_text("utf-8").splitlines()) <= 40
+
+
+def test_links_of_the_index_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (EXAMPLES / "README.md").read_text("utf-8")):
+        assert (EXAMPLES / target).exists(), target
