@@ -71,7 +71,7 @@ class SMTPServer:
         self._arguments = arguments
         self._hooks = HooksInThreads(arguments.hooks) if arguments.blocking_hooks else arguments.hooks
         self._tally = LocalTally(arguments.max_clients)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
         self._doors: list[Door] = []
         self._pid = os.getpid()
         self._closed = False

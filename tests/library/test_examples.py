@@ -169,6 +169,30 @@ def test_in_a_test(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout
 
 
+def test_the_readme_example(tmp_path: Path) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "readme.py").write_text(code.replace("2525", "0"))
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(tmp_path / "readme.py")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            found = re.match(r"listening on (.*):([0-9]+); Enter ends it", process.stdout.readline())
+            assert found
+            with talk((found[1], int(found[2]))) as client:
+                assert client.send(MESSAGE).text == "2.0.0 kept"
+                assert client.send(b"SPAM\r\n").code == 550
+            assert process.communicate("\n", timeout=30)[0] == f"a@client.example {len(MESSAGE)}\n"
+        finally:
+            process.kill()
+    assert process.returncode == 0
+
+
 def test_each_example_is_short_listed_and_tested() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     listed = set(re.findall(r"^\| \[(\w+\.py)\]\(\1\)", (EXAMPLES / "README.md").read_text("utf-8"), re.MULTILINE))

@@ -168,6 +168,25 @@ print("served", flush=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "served\n", "")
 
 
+def test_a_hook_that_lets_nobody_go_on_keeps_no_program_alive() -> None:
+    """Without `blocking_hooks` it stops the hub: `close()` gives up on it, and the process can end."""
+    program = """
+import smtplib, threading, time
+from mta_front import SMTPServer
+reached = threading.Event()
+def stuck(session):
+    reached.set()
+    time.sleep(3600)
+server = SMTPServer(auth_optional=True, on_connect=stuck)
+server.start()
+address = server.listen()
+threading.Thread(target=smtplib.SMTP, args=address, daemon=True).start()
+reached.wait()
+print(server.close(0))
+"""
+    assert run(program) == "False\n"
+
+
 def test_a_forked_child_ends_and_its_parent_serves_on(tmp_path: Path) -> None:
     program = f"""
 import os, smtplib
