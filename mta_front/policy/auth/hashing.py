@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import bcrypt
-from argon2.exceptions import Argon2Error
+from argon2.exceptions import Argon2Error, VerifyMismatchError
 from argon2.low_level import Type, hash_secret, verify_secret
 
 from mta_front.smtp import base64text
@@ -42,6 +42,10 @@ BCRYPT_OCTETS = 72
 SCRYPT_LOG_N, SCRYPT_R, SCRYPT_P = 15, 8, 1
 
 _SCHEME = re.compile(r"\{([A-Za-z0-9.-]{1,32})\}")
+
+
+class CheckFailed(Exception):
+    """A password could not be checked."""
 
 
 class Password(Secret, ABC):
@@ -76,7 +80,7 @@ class Password(Secret, ABC):
 
     @abstractmethod
     def matches(self, password: str) -> bool:
-        """Whether it is this password. Takes its time, whatever the answer."""
+        """Whether it is this password. Takes its time, whatever the answer. Raises `CheckFailed`, MemoryError."""
 
     @abstractmethod
     def decoy(self) -> Password:
@@ -129,8 +133,10 @@ class Argon2id(Password):
         """By argon2-cffi."""
         try:
             return verify_secret(self._text.encode("ascii"), octets(prepared_password(password)), Type.ID)
-        except Argon2Error:
+        except VerifyMismatchError:
             return False
+        except Argon2Error as error:  # no memory, above all; it does not mean that the password is wrong
+            raise CheckFailed(type(error).__name__) from None
 
     def decoy(self) -> Argon2id:
         """The parameters and salt, another hash."""

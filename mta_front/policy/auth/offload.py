@@ -7,7 +7,7 @@ waiting for minutes. Not the hub's own pool, in which names are looked up: a log
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from gevent.threadpool import ThreadPool
 
@@ -25,16 +25,26 @@ class Threads:
         self._held = 0
 
     def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, done in a thread. `Unavailable` when the queue is full. `work` must not raise."""
+        """The result of `work`, done in a thread, or what it raises. `Unavailable` when the queue is full."""
         if self._held >= self._room:
             raise Unavailable("too many logins at once")
         self._held += 1
         try:
-            result: T = self._pool.spawn(work).get()
+            result, error = self._pool.spawn(_outcome, work).get()
         finally:
             self._held -= 1
-        return result
+        if error is not None:
+            raise error
+        return cast("T", result)
 
     def close(self) -> None:
         """End the threads; what runs is waited for."""
         self._pool.kill()
+
+
+def _outcome(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What came of it. An exception that left the thread would be printed there, with what the work was called with."""
+    try:
+        return work(), None
+    except Exception as error:  # noqa: BLE001 (raised where it is waited for)
+        return None, error

@@ -8,11 +8,10 @@ costs its one, so it does not show either which of them knows a name.
 from __future__ import annotations
 
 import secrets
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from mta_front.policy.auth.backend import PASSWORD_METHODS, User
-from mta_front.policy.auth.hashing import Password
+from mta_front.policy.auth.backend import PASSWORD_METHODS, Unavailable, User
+from mta_front.policy.auth.hashing import CheckFailed, Password
 from mta_front.policy.auth.offload import Threads
 from mta_front.policy.auth.usersfile import Entry
 
@@ -86,8 +85,14 @@ class PasswordBackend:
 
     def _matches(self, entry: Entry | None, credentials: Credentials) -> bool:
         password = entry.password if entry else self._source.decoy(credentials.username)
-        check = partial(password.matches, credentials.password)
-        good = self._threads.run(check) if password.slow else check()
+
+        def check() -> bool:  # not a partial, whose repr would show the password
+            return password.matches(credentials.password)
+
+        try:
+            good = self._threads.run(check) if password.slow else check()
+        except (CheckFailed, MemoryError) as error:
+            raise Unavailable(f"a password cannot be checked ({type(error).__name__})") from None
         return good and entry is not None
 
 

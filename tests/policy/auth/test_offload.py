@@ -9,8 +9,10 @@ from pathlib import Path
 
 import gevent
 import pytest
+from argon2.exceptions import VerificationError
 from gevent.event import Event
 
+from mta_front.policy.auth import hashing
 from mta_front.policy.auth.backend import Unavailable, User
 from mta_front.policy.auth.decoys import Decoys
 from mta_front.policy.auth.file import FileUsers
@@ -62,6 +64,22 @@ def test_beyond_the_queue_nobody_waits() -> None:
         go_on.set()
     gevent.joinall(held, raise_error=True)
     assert threads.run(lambda: "room again") == "room again"
+
+
+def test_a_check_that_fails_is_no_wrong_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The one thing here that cannot be had for real on a machine with memory: an allocation that fails."""
+
+    def fails(*_: object) -> bool:
+        raise VerificationError
+
+    (tmp_path / "users").write_text(f"ann:{Argon2id.of(PASSWORD).stored()}\n")
+    backend = PasswordBackend("file", FileUsers(tmp_path / "users", Decoys(lambda: b"fleet")), Threads(1, 1))
+    monkeypatch.setattr(hashing, "verify_secret", fails)
+    with pytest.raises(Unavailable, match="a password cannot be checked"):
+        backend.verify(plain("ann"), SESSION)
+    assert capfd.readouterr() == ("", ""), "gevent would print what a thread was called with"
 
 
 def test_a_session_that_ends_in_the_queue_gives_its_place_back() -> None:
