@@ -126,9 +126,13 @@ def _body(walk: Walk, messages: list[bytes]) -> bool:
     if walk.options.bare_newline == "normalize":
         text = _NEWLINE.sub(b"\r\n", text)
     too_big = bool(walk.options.size_bytes) and len(text) > walk.options.size_bytes
+    longest = max(len(line) + 1 for line in raw.split(b"\n"))
+    too_long = bool(walk.options.max_text_line_octets) and longest > walk.options.max_text_line_octets
     code = _answers(walk)
     if too_big:
         assert code in (552, 421), code
+    elif too_long:
+        assert code in (500, 550, 421), code
     elif bare and walk.options.bare_newline == "reject":
         assert code in (550, 421), code
     elif code != 421:

@@ -89,7 +89,8 @@ class Setting:
             lmtp=bool(how & 1),
             size_bytes=(0, 100, 1000, 100_000)[sizes & 3],
             max_recipients=(0, 1, 2, 3)[sizes >> 2 & 3],
-            bare_newline=("normalize", "reject", "accept")[(sizes >> 4) % 3],
+            max_text_line_octets=50 if sizes & 128 else 0,
+            bare_newline=("normalize", "reject", "accept")[(sizes >> 4 & 7) % 3],
             lenient_address_parsing=bool(how & 2),
             disabled_commands=frozenset(DISABLED[how >> 2 & 3]),
         )
