@@ -99,12 +99,16 @@ def _measure(server: Server, sessions: int, durability: str) -> Iterator[dict[st
     command = [sys.executable, "-m", "bench.drippers", "127.0.0.1", str(server.port), str(sessions), "180"]
     with subprocess.Popen([*on_cpu(1), *command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as drippers:
         assert drippers.stdout is not None
-        started = json.loads(drippers.stdout.readline())
-        began_cpu_s, began_at = server.cpu_s()[0], time.monotonic()
-        among = [ordinary.messages(MESSAGES) for _ in range(ROUNDS)]
-        spent_s = time.monotonic() - began_at
-        cpu = (server.cpu_s()[0] - began_cpu_s) / spent_s
-        ended = json.loads(drippers.stdout.readline())
+        try:
+            started = json.loads(drippers.stdout.readline())
+            began_cpu_s, began_at = server.cpu_s()[0], time.monotonic()
+            among = [ordinary.messages(MESSAGES) for _ in range(ROUNDS)]
+            spent_s = time.monotonic() - began_at
+            cpu = (server.cpu_s()[0] - began_cpu_s) / spent_s
+            ended = json.loads(drippers.stdout.readline())
+        except BaseException:
+            drippers.kill()
+            raise
     ordinary.close()
     if spent_s > TIMEOUT_S / 2:
         print(f"the rounds took {spent_s:.0f} s: drippers may have ended before them")
