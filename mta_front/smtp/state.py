@@ -105,6 +105,11 @@ REFUSALS: dict[tuple[int, int], Phase] = {
     (Phase.RCPT, Verb.BDAT): Phase.READY,
     (Phase.CHUNKS, Verb.BDAT): Phase.READY,
     (Phase.CHUNKS, Verb.DOT): Phase.READY,
+    # Its chunks are forgotten when it is said, whatever the answer: a next one must not be taken for the first.
+    (Phase.CHUNKS, Verb.RSET): Phase.READY,
+    (Phase.CHUNKS, Verb.EHLO): Phase.READY,
+    (Phase.CHUNKS, Verb.HELO): Phase.READY,
+    (Phase.CHUNKS, Verb.LHLO): Phase.READY,
 }
 
 HOLDS_REPLY: frozenset[int] = frozenset({Verb.MAIL, Verb.RCPT, Verb.RSET})

@@ -62,29 +62,41 @@ class Owner:
         self.heard.names.append(type(event).__name__)
         if isinstance(event, events.Abandoned | events.Answered):
             return
-        reply = replies.OK
+        reply = _ALWAYS.get(type(event), replies.OK)
         if isinstance(event, events.Hello):
             reply = hello_reply("mx.ours.example", () if event.command == "HELO" else self.extensions)
         elif isinstance(event, events.Mail):
-            reply = replies.SENDER_OK
             self._recipients = 0
         elif isinstance(event, events.Rcpt):
-            reply = replies.RECIPIENT_OK
             self._recipients += 1
         elif isinstance(event, events.Data):
-            reply = replies.START_MAIL_INPUT
             self._body = []
         elif isinstance(event, events.End):
             if event.refusal is None:
                 self.heard.messages.append(b"".join(self._body))
             else:
                 reply = event.refusal
-        elif isinstance(event, events.Quit):
-            reply = replies.BYE
+        elif isinstance(event, events.Auth) and event.initial is None:
+            reply = replies.challenge(b"")
+        elif isinstance(event, events.Auth | events.Response):
+            self.connection.authenticated()
         if isinstance(event, events.End) and self.lmtp:
             self.connection.reply_each([reply] * self._recipients)
             return
         self.connection.reply(reply)
+        if reply is replies.READY_FOR_TLS:
+            self.connection.restart()
+
+
+_ALWAYS: dict[type[events.Event], replies.Reply] = {
+    events.Mail: replies.SENDER_OK,
+    events.Rcpt: replies.RECIPIENT_OK,
+    events.Data: replies.START_MAIL_INPUT,
+    events.Quit: replies.BYE,
+    events.StartTls: replies.READY_FOR_TLS,
+    events.Auth: replies.AUTH_SUCCEEDED,
+    events.Response: replies.AUTH_SUCCEEDED,
+}
 
 
 def run(chunks: Iterable[bytes], **options: Any) -> Heard:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mta_front.smtp import commands, replies
 from mta_front.smtp.connection import Connection, ConnectionOptions
-from mta_front.smtp.events import Answered, Data, Event, Hello, Mail, Quit, Rcpt, Reset
+from mta_front.smtp.events import Answered, Auth, Data, Event, Hello, Mail, Quit, Rcpt, Reset, Response, StartTls
 from mta_front.smtp.replies import Reply
-from mta_front.smtp.state import TRANSITIONS, Phase, Verb
+from mta_front.smtp.state import REFUSALS, TRANSITIONS, Phase, Verb
 from tests.smtp.owner import Heard, Owner, run
 
 HELLO, MAIL, RCPT = b"EHLO c.example\r\n", b"MAIL FROM:<a@b.example>\r\n", b"RCPT TO:<c@ours.example>\r\n"
@@ -37,9 +37,13 @@ LINES = {
     Verb.EXPN: b"EXPN c\r\n",
     Verb.HELP: b"HELP\r\n",
     Verb.QUIT: b"QUIT\r\n",
+    Verb.STARTTLS: b"STARTTLS\r\n",
+    Verb.AUTH: b"AUTH PLAIN AHVzZXIAc2VjcmV0\r\n",
     Verb.UNKNOWN: b"XYZZY\r\n",
 }
 TAKEN = {
+    Verb.STARTTLS: 220,
+    Verb.AUTH: 235,
     Verb.DATA: 354,
     Verb.VRFY: 252,
     Verb.EXPN: 502,
@@ -51,7 +55,7 @@ TAKEN = {
 OF_ITSELF = {Verb.NOOP, Verb.VRFY, Verb.EXPN, Verb.HELP}
 EVENTS: dict[int, type[Event]] = {
     Verb.EHLO: Hello, Verb.HELO: Hello, Verb.LHLO: Hello, Verb.MAIL: Mail, Verb.RCPT: Rcpt, Verb.DATA: Data,
-    Verb.BDAT: Data, Verb.RSET: Reset, Verb.QUIT: Quit,
+    Verb.BDAT: Data, Verb.RSET: Reset, Verb.QUIT: Quit, Verb.STARTTLS: StartTls, Verb.AUTH: Auth,
 }  # fmt: skip
 
 
@@ -91,7 +95,7 @@ def refusal(phase: Phase, verb: Verb, lmtp: bool) -> bytes:
         (Phase.CHUNKS, Verb.RCPT): replies.BAD_SEQUENCE,
         (Phase.CHUNKS, Verb.DATA): replies.BAD_SEQUENCE,
     }
-    return table[phase, verb].wire
+    return table.get((phase, verb), replies.BAD_SEQUENCE).wire
 
 
 @pytest.mark.parametrize("lmtp", [False, True], ids=["smtp", "lmtp"])
@@ -154,11 +158,49 @@ def test_the_reply_of_the_owner_moves_the_machine_and_nothing_else(phase: Phase,
         assert connection.next_event() is not None  # the octets of the refused chunk are dropped, then it is answered
         assert connection.phase is (Phase.CLOSED if code == 421 else Phase.READY)
     else:
-        assert connection.phase is (Phase.CLOSED if code == 421 else phase)
+        assert connection.phase is (Phase.CLOSED if code == 421 else REFUSALS.get((phase, verb), phase))
+
+
+def in_exchange() -> Owner:
+    owner = owner_in(Phase.READY, lmtp=False)
+    assert said(owner, b"AUTH LOGIN\r\n")[:3] == b"334"
+    assert owner.connection.phase is Phase.AUTH
+    return owner
+
+
+@pytest.mark.parametrize("line", [*LINES.values(), b"*\r\n", b"\r\n", b"\xff\x00\r\n"])
+def test_in_an_exchange_every_line_is_a_response(line: bytes) -> None:
+    owner = in_exchange()
+    connection = owner.connection
+    connection.receive(line)
+    event = connection.next_event()
+    assert isinstance(event, Response)
+    assert event.line == line.partition(b"\r\n")[0].decode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("code", "phase"), [(334, Phase.AUTH), (235, Phase.READY), (535, Phase.READY), (454, Phase.READY)]
+)
+def test_the_reply_to_a_response_goes_on_or_ends_the_exchange(code: int, phase: Phase) -> None:
+    connection = in_exchange().connection
+    connection.receive(b"eA==\r\n")
+    assert isinstance(connection.next_event(), Response)
+    connection.reply(Reply(code, "", "x"))
+    assert connection.phase is phase
+
+
+def test_a_response_has_its_limit() -> None:
+    """RFC 4954 §4: 12,288 octets with CRLF."""
+    for size, kept in ((12_286, True), (12_287, False), (100_000, False)):
+        connection = in_exchange().connection
+        connection.receive(b"A" * size + b"\r\n")
+        event = connection.next_event()
+        assert isinstance(event, Response)
+        assert (event.line is not None) is kept
 
 
 WORDS = [
-    *LINES.values(),
+    *(line for verb, line in LINES.items() if verb is not Verb.STARTTLS),  # what is behind it depends on packets
     b"BDAT 0 LAST\r\n",
     b"BDAT 7 LAST\r\n",
     b"BDAT 70 LAST\r\n",
@@ -214,7 +256,7 @@ def test_each_line_is_answered_once_and_only_quit_or_http_ends_the_session(
     owner.receive(stream)
     if owner.heard.closed:
         assert owner.heard.sent.endswith((replies.BYE.wire, replies.NOT_HTTP.wire))
-    elif owner.connection.phase not in (Phase.BODY, Phase.CHUNKS):
+    elif owner.connection.phase not in (Phase.BODY, Phase.CHUNKS, Phase.AUTH):
         # In step again: what is left is at most half a line, or the rest of a chunk that nobody wanted.
         owner.receive(b"x" * 80 + b"\r\n")
         assert said(owner, b"NOOP\r\n").endswith(replies.OK.wire)
