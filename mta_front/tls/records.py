@@ -1,9 +1,9 @@
 """Ciphertext on its way to OpenSSL, cut at the ends of TLS records (RFC 8446 §5.1). Pure.
 
-Two things come of it. A memory BIO never shrinks, so it is given about one record at a time: a session that is idle
-after megabytes holds 53 KiB; given 128 KiB at once, it would hold 200. And when all records that went in have
-come out, nobody has to ask OpenSSL to hear that it wants more, which pyOpenSSL says with an exception: a mebibyte is
-read in 480 µs instead of 640.
+Two things come of it. A memory BIO never shrinks, so it is given about one record at a time: a channel that is idle
+after megabytes holds 53 KiB; given 128 KiB at once it would hold 200, for 410 µs a mebibyte instead of 530. And when
+all records that went in have come out, nobody has to ask OpenSSL to hear that it wants more, which pyOpenSSL says with
+an exception: blind slices of 16 KiB take 575 µs, and a command with its answer 10.6 instead of 9.9.
 """
 
 from __future__ import annotations

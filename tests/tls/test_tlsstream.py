@@ -6,15 +6,15 @@ import _socket
 import hashlib
 import os
 import random
+import select
 import socket
 import ssl
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -46,30 +46,68 @@ def connection(server: Served, context: ssl.SSLContext, name: str = "mx.ours.exa
         yield tls
 
 
+class FullDuplex:
+    """A Python client that sends and receives at the same time, in one thread: an SSLSocket in two is not safe."""
+
+    def __init__(self, server: Served, context: ssl.SSLContext) -> None:
+        self._plain = socket.create_connection(server.address, 10)
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._in, self._out, server_hostname="mx.ours.example")
+        self._unsent = b""
+
+    def until_done(self, step: Callable[[], bool], timeout_s: float = 30.0) -> None:
+        """Move ciphertext until `step()` is True."""
+        deadline = time.monotonic() + timeout_s
+        done = False
+        while not done:
+            with suppress(ssl.SSLWantReadError):
+                done = step()
+            self._unsent += self._out.read()
+            writing = [self._plain] if self._unsent else []
+            readable, writable, _ = select.select([] if done else [self._plain], writing, [], 0.05)
+            if writable:
+                sent = self._plain.send(self._unsent, socket.MSG_DONTWAIT)
+                self._unsent = self._unsent[sent:]
+            if readable:
+                self._in.write(self._plain.recv(100_000) or b"")
+            assert time.monotonic() < deadline, "the server does not go on"
+
+    def close(self) -> None:
+        self._plain.close()
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_mebibyte_there_and_back(pair: Pair, authority: Authority, version: str) -> None:
     data = os.urandom(1 << 20)
     chance = random.Random(version)
-    with served(contexts(pair)) as server, connection(server, python_context(authority, version)) as tls:
-        read = bytearray()
+    read = bytearray()
+    at = 0
+    with served(contexts(pair)) as server:
+        client = FullDuplex(server, python_context(authority, version))
 
-        def write() -> None:
-            at = 0
-            while at < len(data):
-                size = chance.choice((1, 100, 5000, 16384, 70000))
-                tls.sendall(data[at : at + size])
-                at += size
+        def shake() -> bool:
+            client.tls.do_handshake()
+            return True
 
-        writer = threading.Thread(target=write)
-        writer.start()
-        while len(read) < len(data):
-            read += tls.recv(100_000)
-        writer.join(10)
+        def exchange() -> bool:
+            nonlocal at
+            size = chance.choice((1, 100, 5000, 16384, 70000))
+            at += client.tls.write(data[at : at + size]) if at < len(data) else 0
+            read.extend(client.tls.read(100_000))
+            return len(read) == len(data)
+
+        def end() -> bool:
+            client.tls.unwrap()  # done when the server's close_notify has come
+            return True
+
+        client.until_done(shake)
+        client.until_done(exchange)
         facts = server.visits[0].facts
         assert facts is not None
-        assert (facts.cipher, facts.version) == tls.cipher()[:2]  # type: ignore[index]
-        tls.unwrap().close()  # waits for our close_notify
+        assert (facts.cipher, facts.version) == client.tls.cipher()[:2]  # type: ignore[index]
+        client.until_done(end)
         visit = server.visit()
+        client.close()
     assert hashlib.sha256(read).digest() == hashlib.sha256(data).digest()
     assert (visit.received, visit.end) == (len(data), "closed")
 
