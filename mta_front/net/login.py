@@ -150,14 +150,14 @@ class Login:
 
 
 def identity_of(certificate: PeerCertificate) -> str | None:
-    """Whom a verified certificate names: its first e-mail address, else its first DNS name."""
+    """Whom a verified certificate names: its first e-mail address, else its first DNS name, else its common name."""
     if not certificate.verified:
         return None
     for wanted in ("email", "dns"):
         for kind, value in certificate.sans:
             if kind == wanted:
                 return value
-    return None
+    return certificate.common_name or None
 
 
 def transmission_type(session: Session) -> str:

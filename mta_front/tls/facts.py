@@ -19,11 +19,12 @@ _EXTENDED_MASTER_SECRET = 23  # RFC 7627 §5.1
 class PeerCertificate:
     """The certificate that a client showed and whose key it has proved to hold.
 
-    `subject` is as in RFC 4514, "" if there is none; `sans` are ("dns" | "email" | "ip" | "uri", value) pairs. Both are
+    `subject` is as in RFC 4514 and `common_name` its last CN, "" if there is none; `sans` are ("dns" | "email" | "ip" | "uri", value) pairs. Both are
     the client's own words unless `verified`; if it is not, `unverified` says why.
     """
 
     subject: str
+    common_name: str
     sans: tuple[tuple[str, str], ...]
     fingerprint: str
     """SHA-256 of `der`, in lower-case hexadecimal."""
@@ -66,9 +67,10 @@ def _peer_certificate(connection: SSL.Connection, verify_error: int) -> PeerCert
     if shown is None:
         return None
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)
-    subject, sans = _names_in(der)
+    subject, common_name, sans = _names_in(der)
     return PeerCertificate(
         subject=subject,
+        common_name=common_name,
         sans=sans,
         fingerprint=hashlib.sha256(der).hexdigest(),
         verified=not verify_error,
@@ -77,18 +79,20 @@ def _peer_certificate(connection: SSL.Connection, verify_error: int) -> PeerCert
     )
 
 
-def _names_in(der: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _names_in(der: bytes) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """A client that need not be verified may show what OpenSSL parses and cryptography, which is stricter, does not."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         subject = certificate.subject.rfc4514_string()
+        common_names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     except (ValueError, Warning):
-        return "", ()
+        return "", "", ()
+    common_name = str(common_names[-1].value) if common_names else ""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, Warning):
-        return subject, ()
-    return subject, tuple(_san(name) for name in names if type(name) in _SAN_KINDS)
+        return subject, common_name, ()
+    return subject, common_name, tuple(_san(name) for name in names if type(name) in _SAN_KINDS)
 
 
 _SAN_KINDS: dict[type[x509.GeneralName], str] = {
