@@ -13,7 +13,7 @@ from typing import Any
 import gevent
 import pytest
 
-from mta_front.blocking import HooksInThreads
+from mta_front.blocking import Errand, HooksInThreads, Threads
 from mta_front.hooks import HOOKS, Address, Defer, Hooks, Message, Reject, Session
 from mta_front.smtp.credentials import Credentials
 from tests.library.served import BODY, Noting, os_threads, served
@@ -217,11 +217,11 @@ def test_a_thread_that_reads_when_its_session_was_cut_is_not_left_waiting() -> N
         message.read()
         reached.set()
         assert go_on.wait(GATE_S)
-        try:
-            message.read()
-            message.read()
-        except ConnectionError as error:
-            raised.append(error)
+        for _ in range(3):
+            try:
+                message.read()
+            except ConnectionError as error:
+                raised.append(error)
         ended.set()
 
     with served(on_data=stubborn, blocking_hooks=True) as server, talk(server.address) as client:
@@ -233,7 +233,41 @@ def test_a_thread_that_reads_when_its_session_was_cut_is_not_left_waiting() -> N
         assert monotonic() - begun < 10
         go_on.set()
         assert ended.wait(GATE_S)
-    assert [str(error) for error in raised] == ["the session is over"]
+    assert [str(error) for error in raised] == ["the session is over"] * 3
+
+
+def test_a_thread_whose_greenlet_is_killed_as_it_asks_gets_an_answer() -> None:
+    """Whichever comes first, the question or the end: the thread does not wait for ever."""
+    outcomes: list[object] = []
+
+    def run() -> None:
+        threads = Threads(1)
+        for _ in range(200):
+            asking, ended = threading.Event(), threading.Event()
+            errand = Errand(threads)
+
+            def work(errand: Errand = errand, asking: threading.Event = asking, ended: threading.Event = ended) -> None:
+                asking.set()
+                try:
+                    outcomes.append(errand.ask(int))
+                except ConnectionError:
+                    outcomes.append(None)
+                ended.set()
+
+            greenlet = gevent.spawn(errand.run, work)
+            while not asking.is_set():
+                gevent.sleep(0)
+            greenlet.kill(block=False)  # the question comes about now
+            greenlet.join()
+            if not ended.wait(GATE_S):
+                break
+        threads.end()
+        gevent.get_hub().destroy(destroy_loop=True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert len(outcomes) == 200
 
 
 def test_many_slow_messages_do_not_hold_up_the_other_hooks() -> None:

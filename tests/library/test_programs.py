@@ -189,14 +189,18 @@ print(server.close(0))
 
 def test_a_forked_child_ends_and_its_parent_serves_on(tmp_path: Path) -> None:
     program = f"""
-import os, smtplib
+import os, smtplib, time
 from mta_front import SMTPServer
-with SMTPServer(auth_optional=True) as server:
+with SMTPServer(auth_optional=True, close_timeout_s=3600) as server:
     address = server.listen()
     server.listen("unix:{tmp_path}/s")
     child = os.fork()
     if child:
-        assert os.waitpid(child, 0)[1] == 0
+        deadline = time.monotonic() + 20
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+            assert time.monotonic() < deadline or os.kill(child, 9), "the child waits for sessions that are not its own"
+            time.sleep(0.01)
+        assert ended == (child, 0), ended
         assert os.path.exists("{tmp_path}/s")
         with smtplib.SMTP(*address) as client:
             print(client.noop()[0], flush=True)
