@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from mta_front.settings.lines import KeyPath
-from mta_front.settings.section import Section
+from mta_front.settings.section import RuleFault, Section
 from mta_front.settings.values import OptionalPath, Printable, Seconds, StoreUrl
 
 Mechanism = Literal["PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "EXTERNAL"]
@@ -181,10 +181,6 @@ class Auth(Section):
     http: AuthHttp = Field(default_factory=AuthHttp)
     oauth2: AuthOAuth2 = Field(default_factory=AuthOAuth2)
     dovecot: AuthDovecot = Field(default_factory=AuthDovecot)
-
-
-RuleFault = tuple[Sequence[KeyPath], str]
-"""As in `rules`: the paths that were looked at, the first of which is to blame, and the message."""
 
 
 def faults_of(auth: Auth) -> Iterator[RuleFault]:

@@ -16,16 +16,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pydantic_core import ErrorDetails
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import ErrorDetails, core_schema
 
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.model import Settings
-from mta_front.settings.toml import toml_text
+from mta_front.settings.toml import toml_key, toml_text
 
 REDACTED = "<redacted>"
 _VALUE_MAX_CHARS = 80
 _CREDENTIALS = re.compile(r'(?<=://)[^\s"]*(?=@)|(?<=password=)[^\s"&]*')
 """What may be a password in a URL, also in one that cannot be parsed."""
+_PEM = re.compile(r"-----BEGIN.*", re.DOTALL)
+"""What may be a private key, and everything after it."""
 
 
 class SettingsError(Exception):
@@ -36,11 +39,28 @@ class SettingsError(Exception):
         super().__init__("\n".join(self.faults))
 
 
+class _WithoutNull(GenerateJsonSchema):
+    """TOML has no null: None stands for a key that is not there, and is no value."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """Of what it is when it is there."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Without a default that is None."""
+        found = super().default_schema(schema)
+        return {key: value for key, value in found.items() if key != "default" or value is not None}
+
+
 class Schema:
-    """The settings model as JSON schema, with look-ups by path."""
+    """The settings model as JSON schema, with look-ups by path.
+
+    A path may lead through elements of lists, by their number, and through tables whose keys are names that the
+    operator gives (`[tls.sni."mail.example.com"]`).
+    """
 
     def __init__(self, model: type[Settings] = Settings) -> None:
-        self.document = model.model_json_schema(by_alias=True)
+        self.document = model.model_json_schema(by_alias=True, schema_generator=_WithoutNull)
 
     def node(self, path: KeyPath) -> dict[str, Any] | None:
         """What the model says about the key at `path`; None if there is no such key."""
@@ -52,9 +72,20 @@ class Schema:
                 node = self._target(node["items"])
             elif part in node.get("properties", {}):
                 node = self._target(node["properties"][part])
+            elif node.get("additionalProperties"):
+                node = self._target(node["additionalProperties"])
             else:
                 return None
         return node
+
+    def general(self, path: KeyPath) -> tuple[str, ...]:
+        """The path without numbers and given names, as in `paths`; parts that are not known stay."""
+        found: list[str] = []
+        for position, part in enumerate(path):
+            node = self.node(path[:position]) or {}
+            if isinstance(part, str) and not node.get("additionalProperties"):
+                found.append(part)
+        return tuple(found)
 
     def _target(self, node: dict[str, Any]) -> dict[str, Any]:
         reference = node.get("$ref")
@@ -66,14 +97,15 @@ class Schema:
         return node is not None and bool(node.get("writeOnly"))
 
     def paths(self) -> Iterator[tuple[str, ...]]:
-        """The paths of all keys, without the numbers of list elements."""
+        """The paths of all keys, without the numbers of list elements and the names of named tables."""
         yield from self._paths_below((), self.document)
 
     def _paths_below(self, path: tuple[str, ...], node: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         for name, child in node.get("properties", {}).items():
             yield (*path, name)
             target = self._target(child)
-            yield from self._paths_below((*path, name), self._target(target.get("items", target)))
+            inner = target.get("items") or target.get("additionalProperties") or target
+            yield from self._paths_below((*path, name), self._target(inner))
 
 
 SCHEMA = Schema()
@@ -81,14 +113,14 @@ SCHEMA = Schema()
 
 def key_text(path: KeyPath) -> str:
     """A path as text: ("listeners", 0, "bind") is `listeners[0].bind`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{toml_key(part)}" for part in path).removeprefix(".")
 
 
 def value_text(path: KeyPath, value: object) -> str:
     """A value as it would stand in a file, cut when it is long, without secrets."""
     if SCHEMA.is_secret(path):
         return REDACTED
-    text = _CREDENTIALS.sub(REDACTED, toml_text(value))
+    text = _PEM.sub(REDACTED, _CREDENTIALS.sub(REDACTED, toml_text(value)))
     return text if len(text) <= _VALUE_MAX_CHARS else text[: _VALUE_MAX_CHARS - 1] + "…"
 
 
@@ -125,7 +157,7 @@ def _range_text(node: dict[str, Any]) -> str:
 
 def nearest_key(path: KeyPath) -> str:
     """A known key that an unknown one may have meant, or ""."""
-    *section, wrong = [part for part in path if isinstance(part, str)]
+    *section, wrong = SCHEMA.general(path)
     known = list(SCHEMA.paths())
     siblings = {key[-1]: key for key in known if list(key[:-1]) == section}
     for name in difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.6):

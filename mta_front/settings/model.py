@@ -9,9 +9,13 @@ from __future__ import annotations
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from mta_front.settings.auth import Auth
+from mta_front.settings.section import Section
+from mta_front.settings.tls import ListenerTls, Tls
 from mta_front.settings.values import (
+    AuthMethod,
     Bind,
     BindText,
     ClassName,
@@ -29,12 +33,6 @@ from mta_front.settings.values import (
     StoreUrl,
     parse_bind,
 )
-
-
-class Section(BaseModel):
-    """One table of the file. Unknown keys are errors, values are never converted behind the operator's back."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class Server(Section):
@@ -124,6 +122,13 @@ class Listener(Section):
         default="%s Nice to meet you, %s",
         description="answer to EHLO; the first %s is the server's name, the second the client's",
     )
+    secure: bool = Field(default=False, description="true = TLS from the first octet, without STARTTLS")
+    needs_upgrade: bool = Field(default=False, description="true = nothing is taken before STARTTLS; until then 530")
+    hide_starttls: bool = Field(default=False, description="do not announce STARTTLS")
+    auth_methods: list[AuthMethod] = Field(
+        default=["PLAIN", "LOGIN"], description="how to log in; what no backend of [auth] can verify is not offered"
+    )
+    allow_insecure_auth: bool = Field(default=False, description="true = log in without TLS too, passwords in clear")
     auth_optional: bool = Field(default=False, description="true = mail is taken without a login")
     auth_required_message: Printable = Field(
         default="", description="text of the 530 to a client that has not logged in"
@@ -199,6 +204,8 @@ class Listener(Section):
     )
     unix_mode: Mode = Field(default="0660", validate_default=True, description="permissions of a Unix socket, in octal")
 
+    tls: ListenerTls = Field(default_factory=ListenerTls)
+
     @property
     def addresses(self) -> list[Bind]:
         """`bind`, parsed."""
@@ -212,6 +219,9 @@ class Hooks(Section):
         default="",
         alias="class",
         description='"package.module:Class", a subclass of mta_front.Hooks; our policy wraps it',
+    )
+    blocking: bool = Field(
+        default=False, description="true = hooks run in threads: for what would stop a worker, such as time.sleep"
     )
 
 
@@ -277,6 +287,8 @@ class Settings(Section):
     server: Server = Field(default_factory=Server)
     store: Store = Field(default_factory=Store)
     listeners: list[Listener] = Field(default=[], description="the front doors")
+    tls: Tls = Field(default_factory=Tls)
+    auth: Auth = Field(default_factory=Auth)
     hooks: Hooks = Field(default_factory=Hooks)
     relay: Relay = Field(default_factory=Relay)
     admin: Admin = Field(default_factory=Admin)

@@ -10,7 +10,7 @@ from mta_front.settings.faults import REDACTED, SCHEMA, allowed_text
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.model import Settings
 from mta_front.settings.sources import BUILT_IN, Tree
-from mta_front.settings.toml import toml_text
+from mta_front.settings.toml import toml_key, toml_text
 
 _COMMENT_COLUMN = 40
 
@@ -25,24 +25,39 @@ def defaults_toml() -> str:
     lines = [
         "# Every setting of mta-front with its default.",
         "# [[listeners]] and [[relay.routes]] stand in comments, since there are none; each may be repeated.",
+        "# A key with nothing behind it has no default of its own: it is as the comment of its table says.",
         "# Each key of a section is also an environment variable, as in MTA_FRONT_SERVER__WORKERS=4.",
     ]
-    repeatable: list[KeyPath] = []
+    lines += _default_lines((), "")
     for path in SCHEMA.paths():
-        node = SCHEMA.node(path) or {}
-        if _is_table(node):
-            lines += ["", f"# {node['description']}", f"[{path[0]}]"]
-        elif _is_tables(node):
-            repeatable.append(path)
-        elif not any(path[: len(tables)] == tables for tables in repeatable):
-            lines.append(_line(path, node["default"], _comment(node)))
-    for tables in repeatable:
-        node = SCHEMA.node((*tables, 0)) or {}
-        lines += ["", f"# {node['description']}", f"#[[{'.'.join(map(str, tables))}]]"]
-        for key in node["properties"]:
-            child = SCHEMA.node((*tables, 0, key)) or {}
-            lines.append("#" + _line((*tables, key), child["default"], _comment(child)))
+        if _is_tables(SCHEMA.node(path) or {}):
+            lines += _default_table((*path, 0), f"#[[{_header(path)}]]", "#")
     return "\n".join(lines) + "\n"
+
+
+def _default_table(path: KeyPath, header: str, mark: str) -> Iterator[str]:
+    node = SCHEMA.node(path) or {}
+    yield from ("", f"# {node['description']}", header)
+    yield from _default_lines(path, mark)
+
+
+def _default_lines(path: KeyPath, mark: str) -> Iterator[str]:
+    """The keys of the table at `path`, then the tables in it. `mark`: "#" for what stands in a comment."""
+    nested: list[Iterator[str]] = []
+    for key in (SCHEMA.node(path) or {})["properties"]:
+        here = (*path, key)
+        node = SCHEMA.node(here) or {}
+        if _is_table(node):
+            nested.append(_default_table(here, f"{mark}[{_header(here)}]", mark))
+        elif _is_named_tables(node):
+            name = (*here, "mail.example.com")
+            nested.append(_default_table(name, f"# [{_header(name)}]", "# "))
+        elif "default" not in node:
+            yield f"# {f'{key} =':<{_COMMENT_COLUMN - 1}}# {_comment(node)}"
+        elif not _is_tables(node):
+            yield mark + _line(here, node["default"], _comment(node))
+    for lines in nested:
+        yield from lines
 
 
 def effective_toml(settings: Settings, tree: Tree) -> str:
@@ -52,24 +67,27 @@ def effective_toml(settings: Settings, tree: Tree) -> str:
 
 
 def _table_lines(path: KeyPath, table: dict[str, Any], tree: Tree) -> Iterator[str]:
-    nested: list[tuple[KeyPath, dict[str, Any], str]] = []
+    nested: list[str] = []
     for key, value in table.items():
         here = (*path, key)
         node = SCHEMA.node(here) or {}
         if _is_table(node):
-            nested.append((here, value, f"[{_header(here)}]"))
+            lines = list(_table_lines(here, value, tree))
+            nested += ["", f"[{_header(here)}]", *lines] if lines else []
         elif _is_tables(node):
-            nested += [((*here, number), element, f"[[{_header(here)}]]") for number, element in enumerate(value)]
-        else:
+            for number, element in enumerate(value):
+                nested += ["", f"[[{_header(here)}]]", *_table_lines((*here, number), element, tree)]
+        elif _is_named_tables(node):
+            for name, element in value.items():
+                nested += ["", f"[{_header((*here, name))}]", *_table_lines((*here, name), element, tree)]
+        elif value is not None:
             shown = (REDACTED if value else "") if SCHEMA.is_secret(here) else value
             yield _line(here, shown, _source(here, tree))
-    for here, inner, header in nested:
-        yield from ("", header)
-        yield from _table_lines(here, inner, tree)
+    yield from nested
 
 
 def _header(path: KeyPath) -> str:
-    return ".".join(part for part in path if isinstance(part, str))
+    return ".".join(toml_key(part) for part in path if isinstance(part, str))
 
 
 def _source(path: KeyPath, tree: Tree) -> str:
@@ -94,3 +112,7 @@ def _is_table(node: dict[str, Any]) -> bool:
 
 def _is_tables(node: dict[str, Any]) -> bool:
     return "$ref" in node.get("items", {})
+
+
+def _is_named_tables(node: dict[str, Any]) -> bool:
+    return "$ref" in (node.get("additionalProperties") or {})

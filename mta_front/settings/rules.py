@@ -6,13 +6,13 @@ when one of its paths has a fault of its own, since then nothing is known about 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mta_front.domains import canonical_domain
+from mta_front.settings import auth, tls
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.model import Listener, Route, Settings
-
-RuleFault = tuple[Sequence[KeyPath], str]
+from mta_front.settings.section import RuleFault
 
 
 def faults_of(settings: Settings) -> Iterator[RuleFault]:
@@ -21,7 +21,10 @@ def faults_of(settings: Settings) -> Iterator[RuleFault]:
     yield from _same_names(settings)
     yield from _same_addresses(settings)
     yield from _route_shapes(settings)
+    yield from tls.faults_of(settings)
+    yield from auth.faults_of(settings.auth)
     for number, listener in enumerate(settings.listeners):
+        yield from _same_methods(number, listener)
         if not listener.open_relay:
             yield from _open_relay(settings, number, listener)
         if settings.relay.workers:
@@ -55,6 +58,13 @@ def _same_addresses(settings: Settings) -> Iterator[RuleFault]:
         if address in seen:
             yield (path, seen[address]), f"{address} is bound already"
         seen.setdefault(address, path)
+
+
+def _same_methods(number: int, listener: Listener) -> Iterator[RuleFault]:
+    methods = listener.auth_methods
+    for position, method in enumerate(methods):
+        if method in methods[:position]:
+            yield [("listeners", number, "auth_methods", position)], f'"{method}" stands there twice'
 
 
 def _route_shapes(settings: Settings) -> Iterator[RuleFault]:

@@ -139,17 +139,20 @@ def add_environment(tree: Tree, environ: Mapping[str, str]) -> None:
 
 
 def _settable(path: KeyPath) -> bool:
-    """True for a key that one variable can hold: not a whole section, nor a key inside a list."""
-    return (SCHEMA.node(path) or {"type": "object"}).get("type") != "object"
+    """True for a key that one variable can hold: not a whole section, nor a key inside a list or a named table."""
+    node = SCHEMA.node(path)
+    return node is not None and "properties" not in node
 
 
 def _value(path: KeyPath, text: str) -> object:
-    if (SCHEMA.node(path) or {}).get("type") == "string":
+    node = SCHEMA.node(path) or {}
+    if node.get("type") == "string":
         return text
     try:
-        return toml_value(text)
+        value = toml_value(text)
     except ValueError:
         return text
+    return text if "anyOf" in node and not isinstance(value, list) else value  # text or a list of texts
 
 
 def add_flags(tree: Tree, flags: Mapping[str, Any]) -> None:

@@ -201,6 +201,22 @@ def _parse_optional_path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
+_PEM_MARK = "-----BEGIN"
+
+
+def parse_pem_files(value: object) -> tuple[str, ...]:
+    """A path or a list of paths; "" is none. PEM itself is refused: settings are shown, keys must not be."""
+    each = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else [None]
+    if each == [""]:
+        return ()
+    for path in each:
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise ValueError("must be the path of a file in quotes, or a list of such paths")
+        if _PEM_MARK in path:
+            raise ValueError("must be the path of a PEM file, and not PEM itself")
+    return tuple(map(str, each))
+
+
 def _text(parse: Any, *typed: type) -> Any:
     """A validator that parses text, and lets a value of the types `typed` pass."""
 
@@ -229,6 +245,10 @@ BindText = Annotated[str, _checked(parse_bind)]
 Domain = Annotated[str, _checked(parse_domain)]
 HostName = Annotated[str, _checked(parse_host_name)]
 Printable = Annotated[str, _checked(parse_printable)]
+AuthMethod = Literal[
+    "PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL"
+]
+"""The keys of `smtp.sasl.MECHANISMS`."""
 Command = Literal[
     "AUTH", "BDAT", "DATA", "EHLO", "EXPN", "HELO", "HELP", "LHLO", "MAIL", "NOOP", "RCPT", "RSET", "STARTTLS", "VRFY"
 ]
@@ -248,4 +268,11 @@ OptionalPath = Annotated[
     _text(_parse_optional_path, Path, type(None)),
     PlainSerializer(lambda path: "" if path is None else str(path)),
     _AS_TEXT,
+]
+PemFile = Annotated[str, _checked(parse_pem_files)]
+PemFiles = Annotated[
+    tuple[str, ...],
+    BeforeValidator(parse_pem_files),
+    PlainSerializer(lambda paths: list(paths) if len(paths) > 1 else "".join(paths)),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]

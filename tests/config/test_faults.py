@@ -39,7 +39,6 @@ def file(tmp_path: Path) -> Path:
         ("[server]\nqqq = 3", "f.toml:2: server.qqq: unknown key"),
         ("[hooks]\nclass_ = ''", "f.toml:2: hooks.class_: unknown key; did you mean hooks.class?"),
         ("[store]\npassw0rd = 'hunter2'", "f.toml:2: store.passw0rd: unknown key; did you mean store.password?"),
-        ("[[listeners]]\n[listeners.tls]\ncert = 1", "f.toml:2: listeners[0].tls: unknown key"),
         # -- types and bounds
         ("[server]\nworkers = 'x'", 'f.toml:2: server.workers = "x": must be a whole number from 0 to 512'),
         ("[server]\nworkers = 1.5", "f.toml:2: server.workers = 1.5: must be a whole number from 0 to 512"),
