@@ -6,6 +6,7 @@ the master's order to drain, so that `kill PID` of one worker is gentle.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -40,7 +41,8 @@ class Lifeline:
 
     Callbacks run in greenlets of their own and may block. `on_drain(deadline_s, grace_s)`: both are seconds from now;
     after `grace_s` idle sessions end, at `deadline_s` all others. `on_stop()`: end at once. `on_status(status)`: the
-    master's view of all processes, to the admin only, one at a time. An order given twice is passed on twice.
+    master's view of all processes, to the admin only, one at a time. `on_certificates(files)`: to workers, when
+    certificate files changed; must not block. An order given twice is passed on twice.
 
     The callbacks are attributes: they may be set after the constructor, before `start()`.
     """
@@ -52,6 +54,7 @@ class Lifeline:
         on_drain: Callable[[float, float], object] | None = None,
         on_stop: Callable[[], object] | None = None,
         on_status: Callable[[dict[str, Any]], object] | None = None,
+        on_certificates: Callable[[dict[str, bytes]], object] | None = None,
         drain_timeout_s: float = 30.0,
         drain_grace_s: float = 0.0,
         beat_s: float = 1.0,
@@ -60,6 +63,7 @@ class Lifeline:
         self.on_drain = on_drain
         self.on_stop = on_stop
         self.on_status = on_status
+        self.on_certificates = on_certificates
         control.setblocking(False)
         # A socket made before the patch stays a plain one: send() and recv() never wait behind gevent's back.
         self._control = control
@@ -131,6 +135,8 @@ class Lifeline:
             self._drain(float(order["timeout_s"]), float(order["grace_s"]))
         elif order.get("do") == "stop" and self.on_stop:
             gevent.spawn(self.on_stop)
+        elif order.get("do") == "certificates" and self.on_certificates:
+            self.on_certificates({path: base64.b64decode(content) for path, content in order["files"].items()})
 
     def _drain(self, timeout_s: float, grace_s: float) -> None:
         if self.on_drain:

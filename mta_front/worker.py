@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mta_front.config import Listener
-from mta_front.hooks import load_hooks
+from mta_front.hooks import is_overridden, load_hooks
 from mta_front.master.child import ChildContext
+from mta_front.settings.tls import tls_of_listeners
 
 if TYPE_CHECKING:
     from mta_front.net.options import SessionOptions
@@ -27,10 +28,13 @@ def _serve(child: ChildContext) -> int:
     import gevent
     from gevent.event import Event
 
+    from mta_front.blocking import HooksInThreads
+    from mta_front.keyring import Keyring
     from mta_front.lifeline import Lifeline, report_faults
     from mta_front.observe.events import Several
-    from mta_front.observe.log import LogEvents
+    from mta_front.observe.log import LogEvents, logger
     from mta_front.observe.metrics import MetricEvents, Metrics, share
+    from mta_front.policy.auth.build import build
     from mta_front.policy.front import Front
     from mta_front.policy.relaycontrol import RelayControl
     from mta_front.server import Server
@@ -59,16 +63,42 @@ def _serve(child: ChildContext) -> int:
     )
     lifeline.start()
 
-    spool = Spool(StoreOptions.of(settings, child.store_url), sink)
+    store = StoreOptions.of(settings, child.store_url)
+    spool = Spool(store, sink)
     spool.start()
     hooks = load_hooks(settings.hooks.class_)
+    if settings.hooks.blocking:
+        hooks = HooksInThreads(hooks)
+    wanted = frozenset(method for listener in settings.listeners for method in listener.auth_methods)
+    logins = build(
+        settings.auth,
+        store,
+        on_auth=hooks.on_auth if is_overridden(hooks, "on_auth") else None,
+        hook_methods=wanted,
+        events=sink,
+        report=lambda line: logger().warning("login", reason=line),
+    )
+    keyring = Keyring(tls_of_listeners(settings), child.key_files, sink)
+    lifeline.on_certificates = keyring.update
     listeners = {listener.name: listener for listener in settings.listeners}
     tallies = {name: tally(listener, child) for name, listener in listeners.items()}
     for name, sock in child.sockets:
-        listener = listeners[name]
-        control = RelayControl(listener.relay_domains, listener.trusted_networks)
-        options = session_options(listener, settings.server.name)
-        server.add(sock, options, Front(hooks, spool, control, options.name), tallies[name])
+        listener, certificates = listeners[name], keyring.of(name)
+        options = replace(
+            session_options(listener, settings.server.name),
+            tls=certificates.channel if certificates else None,
+            auth_methods=tuple(method for method in listener.auth_methods if method in logins.methods),
+        )
+        front = Front(
+            hooks,
+            spool,
+            RelayControl(listener.relay_domains, listener.trusted_networks),
+            logins,
+            options.name,
+            unlisted_senders=settings.auth.unlisted_senders,
+            null_sender=settings.auth.null_sender,
+        )
+        server.add(sock, options, front, tallies[name])
     server.start()
     lifeline.report(ready={"accepting": True})
 
@@ -83,6 +113,7 @@ def _serve(child: ChildContext) -> int:
     lifeline.tell_store(lambda: spool.answered, lambda: spool.fault)
     gevent.spawn(tell_sessions)
     ended.wait()
+    logins.close()
     spool.close()
     return 0
 
@@ -97,10 +128,12 @@ def tally(listener: Listener, child: ChildContext) -> Tally:
 
 
 def session_options(listener: Listener, server_name: str) -> SessionOptions:
-    """What a listener's settings mean for its sessions: each option has the name of its key."""
+    """What a listener's settings mean for its sessions: each option has the name of its key. Certificates are not in it:
+    `tls` there makes connections, and here it is a table.
+    """
     from mta_front.net.options import SessionOptions
 
-    given = {option.name for option in fields(SessionOptions) if option.init}
+    given = {option.name for option in fields(SessionOptions) if option.init} - {"tls"}
     values = {name: getattr(listener, name) for name in given if name in Listener.model_fields}
     return SessionOptions(
         **values
@@ -108,6 +141,7 @@ def session_options(listener: Listener, server_name: str) -> SessionOptions:
             "listener": listener.name,
             "name": listener.server_name or server_name,
             "lmtp": listener.protocol == "lmtp",
+            "auth_methods": tuple(listener.auth_methods),
             "disabled_commands": frozenset(listener.disabled_commands),
         }
     )

@@ -8,6 +8,7 @@ The control socket carries JSON lines both ways (see `mta_front.lifeline` for th
 
     master -> child   {"do": "drain", "grace_s": 5.0, "timeout_s": 30.0}   both counted from now
                       {"do": "stop"}
+                      {"do": "certificates", "files": {path: base64}}      to workers, when one of the files changed
                       {"status": {...}}                                    to the admin only
     child -> master   {"beat": 1}                                          each second
                       {"ready": {"accepting": true}}
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class ChildContext:
     """Where the processes' metric files lie (prometheus multiprocess mode)."""
     clients_dir: str
     """Where the workers count the sessions of each listener together (see `mta_front.net.tally`)."""
+    key_files: dict[str, bytes] = field(repr=False)
+    """Certificates and keys, by path, as the master read them."""
     store_url: str
     """`settings.store.url`, or `unix:///…` of the embedded store."""
 

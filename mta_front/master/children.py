@@ -5,6 +5,7 @@ A place is what there is to fill (slot 2, relay 0, the admin); a child is the pr
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import selectors
@@ -22,6 +23,7 @@ from mta_front.master.control import Control
 from mta_front.master.failure import CannotStart
 from mta_front.master.forking import fork_child
 from mta_front.master.heartbeat import Heartbeat
+from mta_front.master.keyfiles import KeyFiles
 from mta_front.master.lanes import Lanes
 from mta_front.observe import log
 
@@ -93,6 +95,7 @@ class Children:
         lanes: Lanes,
         selector: selectors.BaseSelector,
         store_url: str,
+        key_files: KeyFiles,
         close_others: Callable[[ChildContext], None],
     ) -> None:
         """`close_others` runs in each new child."""
@@ -102,6 +105,7 @@ class Children:
         self._lanes = lanes
         self._selector = selector
         self._store_url = store_url
+        self._key_files = key_files
         self._close_others = close_others
         self._log = log.logger()
         self._boot_failures = Counter[Kind]()
@@ -196,6 +200,12 @@ class Children:
             child.control.order(**order)
         self.changed = True
 
+    def hand_out_certificates(self) -> None:
+        """Give the workers what the files hold now."""
+        files = {path: base64.b64encode(content).decode() for path, content in self._key_files.files.items()}
+        for child in self.alive(["worker"]):
+            child.control.order(do="certificates", files=files)
+
     def kill(self, children: Iterable[Child]) -> None:
         """SIGKILL; they are reaped later."""
         for child in children:
@@ -243,6 +253,7 @@ class Children:
                 control=control,
                 metrics_dir=str(self._lanes.metrics_dir),
                 clients_dir=str(self._lanes.clients_dir),
+                key_files=self._key_files.files if place.kind == "worker" else {},
                 store_url=self._store_url,
             )
 

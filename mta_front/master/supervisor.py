@@ -25,12 +25,14 @@ from mta_front.master.child import MAINS, ChildContext, Kind, Main
 from mta_front.master.children import Children
 from mta_front.master.ending import Ending
 from mta_front.master.failure import CannotStart
+from mta_front.master.keyfiles import KeyFiles
 from mta_front.master.lanes import Lanes
 from mta_front.master.lock import FileLock, hold_data_dir, write_pid_file
 from mta_front.master.signals import Signals
 from mta_front.master.slots import Slots
 from mta_front.master.store import EmbeddedStore
 from mta_front.observe import log
+from mta_front.settings.tls import tls_of_listeners
 
 if TYPE_CHECKING:
     from mta_front.config import Settings
@@ -99,6 +101,7 @@ class Supervisor:
         self._data_dir_lock: FileLock | None = None
         self._pid_file: FileLock | None = None
         self._store: EmbeddedStore | None = None
+        self._key_files = KeyFiles([])
         self._children: Children | None = None
         self._ending: Ending | None = None
         self._told_at = 0.0
@@ -132,8 +135,18 @@ class Supervisor:
         for group in (*self._slots.groups, *self._admin_slots.groups):
             self._log.info("listening", listener=group.listener, address=str(group.bind), sockets=len(group.sockets))
         store_url = self._store.url if self._store else settings.store.url
+        if not relay_only:
+            wanted = [path for options in tls_of_listeners(settings).values() for path in options.files()]
+            self._key_files = KeyFiles(dict.fromkeys(wanted))
         self._children = Children(
-            settings, self._mains, self._pace, lanes, self._selector, store_url, self._close_in_child
+            settings,
+            self._mains,
+            self._pace,
+            lanes,
+            self._selector,
+            store_url,
+            self._key_files,
+            self._close_in_child,
         )
         self._children.add("admin", 0, self._admin_slots.of(0))
         for slot in range(0 if relay_only else self._slots.count):
@@ -189,6 +202,9 @@ class Supervisor:
         if self._store:
             self._store.tick(now)
         self._children.tick(now)
+        if self._key_files.changed(now):
+            self._log.info("certificate files changed")
+            self._children.hand_out_certificates()
         if self._ending:
             self._ending.tick(now)
         if self._children.changed or now - self._told_at >= TICK_S:
@@ -203,6 +219,7 @@ class Supervisor:
         assert self._children
         return min(
             self._children.due_at(),
+            self._key_files.due_at(),
             self._store.due_at() if self._store else float("inf"),
             self._ending.due_at() if self._ending else float("inf"),
             0.0 if self._children.changed else float("inf"),

@@ -84,6 +84,18 @@ class LogEvents(Events):
     def command_refused(self, listener: str, verb: str, code: int) -> None:
         self._log.debug("command refused", listener=listener, verb=verb, code=code)
 
+    def login(self, listener: str, method: str, code: int) -> None:
+        self._log.debug("login", listener=listener, method=method, code=code)
+
+    def tls_failed(self, listener: str, reason: str) -> None:
+        self._log.debug("TLS failed", listener=listener, reason=reason)
+
+    def tls_reloaded(self, listener: str, good: bool, why: str) -> None:
+        if good:
+            self._log.info("certificates reloaded", listener=listener)
+        else:
+            self._log.error("new certificates refused, the old ones serve on", listener=listener, reason=why)
+
     def fault(self, error: BaseException, where: str) -> None:
         self._log.error("fault", where=where, error=f"{type(error).__name__}: {error}", exc_info=error)
 

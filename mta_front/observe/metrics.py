@@ -80,6 +80,32 @@ class Metrics:
             ["listener", "verb", "code"],
             registry=into,
         )
+        self.logins = Counter(
+            "mta_front_logins_total",
+            "AUTH commands that came to an end, by mechanism and reply code: 235 is a login.",
+            ["listener", "method", "code"],
+            registry=into,
+        )
+        self.tls_failures = Counter(
+            "mta_front_tls_failures_total",
+            "TLS connections that broke, by reason: plaintext, garbage, version, no_shared_cipher, client_certificate,"
+            " refused, unfinished, truncated, protocol.",
+            ["listener", "reason"],
+            registry=into,
+        )
+        self.tls_reloads = Counter(
+            "mta_front_tls_reloads_total",
+            "New certificates that a worker saw, by result: good, refused. After a refusal the old ones serve on.",
+            ["listener", "result"],
+            registry=into,
+        )
+        self.certificate_expiry = Gauge(
+            "mta_front_tls_certificate_expiry_timestamp_seconds",
+            "When a served certificate ends; name: the SNI name, empty for the listener's own.",
+            ["listener", "name"],
+            registry=into,
+            multiprocess_mode="livemin",
+        )
         self.faults = Counter(
             "mta_front_faults_total",
             "Exceptions that nobody expected: bugs, each with a traceback in the log.",
@@ -154,6 +180,10 @@ class MetricEvents(Events):
         self._accepted_recipients = _Children(metrics.accepted_recipients)
         self._refused = _Children(metrics.refused)
         self._commands_refused = _Children(metrics.commands_refused)
+        self._logins = _Children(metrics.logins)
+        self._tls_failures = _Children(metrics.tls_failures)
+        self._tls_reloads = _Children(metrics.tls_reloads)
+        self._certificate_expiry = _Children(metrics.certificate_expiry)
         self._store_up = _Children(metrics.store_up)
         self._attempts = _Children(metrics.attempts)
         self._attempted_recipients = _Children(metrics.attempted_recipients)
@@ -183,6 +213,18 @@ class MetricEvents(Events):
 
     def command_refused(self, listener: str, verb: str, code: int) -> None:
         self._commands_refused[(listener, verb, str(code))].inc()
+
+    def login(self, listener: str, method: str, code: int) -> None:
+        self._logins[(listener, method, str(code))].inc()
+
+    def tls_failed(self, listener: str, reason: str) -> None:
+        self._tls_failures[(listener, reason)].inc()
+
+    def tls_reloaded(self, listener: str, good: bool, why: str) -> None:
+        self._tls_reloads[(listener, "good" if good else "refused")].inc()
+
+    def certificate(self, listener: str, name: str, serial: str, expires_at: float) -> None:
+        self._certificate_expiry[(listener, name)].set(expires_at)
 
     def fault(self, error: BaseException, where: str) -> None:
         self._faults.inc()

@@ -1,7 +1,7 @@
 """Our policy around the user's hooks: what `serve` runs for each listener.
 
-The order is fixed and no hook can change it (DECISIONS W1): the store must be there; relay control comes first, then
-the user's hook, which may refuse or rewrite; the spool comes last, after the user's `on_data` returned. `Front` wraps
+The order is fixed and no hook can change it (DECISIONS W1): the store must be there; authentication, sender authority
+and relay control come first, then the user's hook, which may refuse or rewrite; the spool comes last, after the user's `on_data` returned. `Front` wraps
 the user's class and is no base of it, so there is nothing to override.
 """
 
@@ -9,8 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from time import time
+from typing import Any
 
-from mta_front.hooks import Accept, Address, Envelope, Hooks, Message, Refusal, Session, refusing, reply_of
+from mta_front.hooks import (
+    Accept,
+    Address,
+    AuthRejected,
+    Credentials,
+    Envelope,
+    Hooks,
+    Message,
+    Refusal,
+    Session,
+    refusing,
+    reply_of,
+)
+from mta_front.policy.auth.authority import Unlisted, may_send_as
+from mta_front.policy.auth.backend import Unavailable
+from mta_front.policy.auth.chain import Chain
 from mta_front.policy.relaycontrol import RelayControl
 from mta_front.policy.trace import MAX_RECEIVED, HopCount, received
 from mta_front.smtp import replies
@@ -21,27 +37,62 @@ from mta_front.store.spool import Spool, Upload
 
 
 class Front(Hooks):
-    """The hooks of one listener; `hooks` are the user's."""
+    """The hooks of one listener; `hooks` are the user's. `logins`: who may log in. `unlisted_senders`, `null_sender`:
+    as `may_send_as` has them.
+    """
 
-    def __init__(self, hooks: Hooks, spool: Spool, control: RelayControl, server_name: str) -> None:
+    def __init__(
+        self,
+        hooks: Hooks,
+        spool: Spool,
+        control: RelayControl,
+        logins: Chain,
+        server_name: str,
+        *,
+        unlisted_senders: Unlisted = "any",
+        null_sender: bool = True,
+    ) -> None:
         self._hooks = hooks
         self._spool = spool
         self._control = control
+        self._logins = logins
         self._server_name = server_name
+        self._unlisted_senders = unlisted_senders
+        self._null_sender = null_sender
 
     def on_connect(self, session: Session) -> None:
         """The user's."""
         self._hooks.on_connect(session)
 
+    def on_secure(self, session: Session) -> None:
+        """The user's."""
+        self._hooks.on_secure(session)
+
+    def on_auth(self, credentials: Credentials, session: Session) -> Any:
+        """Ask the backends, of which the user's hook may be one."""
+        try:
+            user = self._logins.verify(credentials, session)
+        except Unavailable:
+            raise refusing(replies.AUTH_UNAVAILABLE) from None
+        if user is None:
+            raise AuthRejected(data=self._logins.rejection(credentials.method) or None)
+        return user
+
     def on_mail_from(self, address: Address, session: Session) -> None:
         """No message is begun that could not be kept: the client learns it before it sends anything."""
         if self._spool.fault is not None:
             raise refusing(replies.STORE_UNAVAILABLE)
+        if session.user is not None and not may_send_as(
+            session.user, address, unlisted=self._unlisted_senders, null_sender=self._null_sender
+        ):
+            raise refusing(replies.SENDER_NOT_OWNED)
         self._hooks.on_mail_from(address, session)
 
     def on_rcpt_to(self, address: Address, session: Session) -> Accept | None:
-        """Relay control; a recipient that it refuses is taken only when the user's hook says `Accept(relay=True)`."""
-        ours = self._control.allows(address, session.remote_address)
+        """Relay control, for clients that have not logged in; a recipient that it refuses is taken only when the user's
+        hook says `Accept(relay=True)`.
+        """
+        ours = session.user is not None or self._control.allows(address, session.remote_address)
         answer = self._hooks.on_rcpt_to(address, session)
         if ours or (isinstance(answer, Accept) and answer.relay):
             return answer

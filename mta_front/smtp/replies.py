@@ -144,6 +144,7 @@ BARE_NEWLINE = Reply(550, "5.5.2", "Bare <CR> or <LF> in message")
 TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed limit")
 TALKED_TOO_SOON = Reply(554, "5.5.0", "You spoke before the greeting")
 NOT_IN_STEP = Reply(554, "5.5.0", "Protocol synchronization: you did not wait for a reply")
+SENDER_NOT_OWNED = Reply(553, "5.7.1", "Sender address rejected: not owned by user")
 RELAY_DENIED = Reply(554, "5.7.1", "Relay access denied")
 LOOP = Reply(554, "5.4.6", "Too many hops: this message is in a loop")
 

@@ -19,8 +19,8 @@ _EXTENDED_MASTER_SECRET = 23  # RFC 7627 §5.1
 class PeerCertificate:
     """The certificate that a client showed and whose key it has proved to hold.
 
-    `subject` is as in RFC 4514 and `common_name` its last CN, "" if there is none; `sans` are ("dns" | "email" | "ip" | "uri", value) pairs. Both are
-    the client's own words unless `verified`; if it is not, `unverified` says why.
+    `subject` is as in RFC 4514 and `common_name` its last CN, "" if there is none; `sans` are ("dns" | "email" | "ip" |
+    "uri", value) pairs. All are the client's own words unless `verified`; if it is not, `unverified` says why.
     """
 
     subject: str
