@@ -230,8 +230,8 @@ class Scram(Password):
     scheme = "SCRAM-SHA-256"
 
     def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._keys = _scram_keys(text)
+        self._keys = _scram_keys(text)  # which checks it; once, since a file may hold thousands
+        self._text = text
 
     @classmethod
     def of(cls, password: str) -> Scram:
@@ -246,8 +246,7 @@ class Scram(Password):
 
     @staticmethod
     def _check(text: str) -> None:
-        if _scram_keys(text).iterations > MAX_ITERATIONS:
-            raise ValueError(f"has more than {MAX_ITERATIONS} iterations")
+        _scram_keys(text)
 
     def matches(self, password: str) -> bool:
         """By deriving."""
@@ -313,11 +312,17 @@ def parse(stored: str) -> Password:
 
 def _scram_keys(text: str) -> ScramKeys:
     if text.startswith("SCRAM-SHA-256$"):  # as RFC 5803 and PostgreSQL write it
-        return ScramKeys.parse(text)
+        return _bounded(ScramKeys.parse(text))
     iterations, *parts = text.split(",")
-    if not re.fullmatch(r"[1-9]\d{3,8}", iterations) or len(parts) != 3:
+    if len(iterations) > 9 or not iterations.isdecimal() or len(parts) != 3:
         raise ValueError("must look like {SCRAM-SHA-256}15000,salt,storedkey,serverkey")
-    return ScramKeys.parse("SCRAM-SHA-256${}:{}${}:{}".format(iterations, *parts))
+    return _bounded(ScramKeys.parse("SCRAM-SHA-256${}:{}${}:{}".format(iterations, *parts)))
+
+
+def _bounded(keys: ScramKeys) -> ScramKeys:
+    if keys.iterations > MAX_ITERATIONS:
+        raise ValueError(f"has more than {MAX_ITERATIONS} iterations")
+    return keys
 
 
 def _scrypt(password: str, salt: bytes, log_n: int, r: int, p: int, size_bytes: int) -> bytes:
