@@ -94,8 +94,8 @@ class Defer(Refusal):
     classes = (4,)
 
     def reply(self, default: Reply) -> Reply:
-        """As Refusal.reply; without a code 450 4.7.1 (policy for now)."""
-        if self.code is None:
+        """As Refusal.reply; without a code 450 4.7.1 (policy for now), or that of a `default` that is for now, too."""
+        if self.code is None and default.code >= 500:
             return Reply(450, self.enhanced or "4.7.1", self.text or "Try again later")
         return Refusal.reply(self, default)
 
@@ -171,7 +171,7 @@ class Session:
     tls_options: TlsFacts | None = None
     peer_certificate: PeerCertificate | None = None
     user: Any = None
-    transaction: int = 0
+    transaction: int = 1
     envelope: Envelope = field(default_factory=Envelope)
     store: dict[str, Any] = field(default_factory=dict)
 
@@ -205,7 +205,9 @@ class Hooks:
     """Subclass it and override what you need. Every hook here accepts."""
 
     def on_connect(self, session: Session) -> None:
-        """A client came; the banner was not sent yet. Refusing (default 554 5.7.1) ends the session."""
+        """A client came; the banner was not sent yet. Refusing (default 554 5.7.1, or 421 4.7.0 for now) ends
+        the session.
+        """
 
     def on_secure(self, session: Session) -> None:
         """TLS is up: see `session.tls_options`, `servername`, `peer_certificate`. Refusing ends the session."""
@@ -245,6 +247,7 @@ HOOKS = tuple(name for name in vars(Hooks) if name.startswith("on_"))
 Answer = str | Reply | Refusal | None
 """What `on_data` may say of a message, or of one of its recipients."""
 
+CONNECT_DEFERRAL = Reply(421, "4.7.0", "Try again later")  # RFC 5321 §4.3.2 knows no other greeting that is for now
 CONNECT_REFUSAL = Reply(554, "5.7.1", "Connection refused by policy")
 TRANSACTION_REFUSAL = Reply(550, "5.7.1", "Refused by policy")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import gevent
 
-from mta_front.hooks import CONNECT_REFUSAL, Envelope, Hooks, Session, TlsFacts
+from mta_front.hooks import CONNECT_DEFERRAL, CONNECT_REFUSAL, Defer, Envelope, Hooks, Session, TlsFacts
 from mta_front.net.asking import HOOK_ERRORS, Asking
 from mta_front.net.conduct import Conduct, SessionOver
 from mta_front.net.login import Login, transmission_type
@@ -67,7 +67,7 @@ class Pump:
         self._conduct = Conduct(options, self._connection)
         self._asking = Asking(hooks, session, sink)
         self._transactions = Transactions(
-            self._connection, session, options, self._asking, self._conduct, self._pull, sink
+            self._connection, session, options, self._asking, self._conduct, self._pull, self._flush, sink
         )
         self._login = Login(self._connection, session, options, self._asking, self._next_response, sink)
         self._turns = 0
@@ -120,7 +120,7 @@ class Pump:
             session.listener,
             reason,
             {"session": session.id, "client": session.remote_address, "helo": session.host_name_appears_as,
-             "transactions": session.transaction},
+             "messages": self._conduct.messages},
         )  # fmt: skip
 
     # -- what the roster calls, from another greenlet -----------------------------------------------------------------
@@ -153,6 +153,9 @@ class Pump:
             except OSError:
                 raise self._ending or SessionOver("lost") from None
             self.deadline = 0.0
+
+    def _flush(self) -> None:
+        self._send(self._connection.data_to_send())
 
     def _receive(self) -> None:
         """Send what is to be sent, wait for the client, hand what it says to the core. Raises SessionOver."""
@@ -231,7 +234,8 @@ class Pump:
         try:
             self._hooks.on_connect(self.session)
         except HOOK_ERRORS as error:
-            self._connection.reply(self._asking.refusal(error, CONNECT_REFUSAL, "CONNECT"))
+            default = CONNECT_DEFERRAL if isinstance(error, Defer) else CONNECT_REFUSAL
+            self._connection.reply(self._asking.refusal(error, default, "CONNECT"))
             raise SessionOver("refused") from error
         self._connection.reply(options.greeting)
 
@@ -288,7 +292,7 @@ class Pump:
         connection, session = self._connection, self.session
         self._conduct.in_step()
         connection.reply(replies.READY_FOR_TLS)
-        self._send(connection.data_to_send())
+        self._flush()
         self._start_tls()
         connection.gate = self._options.gate(session)
         session.envelope = Envelope()

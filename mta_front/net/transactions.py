@@ -22,10 +22,21 @@ class MessageAbandoned(ConnectionError):
 
 class Transactions:
     """Answers the events of a mail transaction. `pull` waits for the next piece of a message, and raises
-    MessageAbandoned, or SessionOver when the client is gone.
+    MessageAbandoned, or SessionOver when the client is gone. `flush` sends what is to be sent.
     """
 
-    __slots__ = ("_asking", "_conduct", "_connection", "_hooks", "_named", "_options", "_pull", "_session", "_sink")
+    __slots__ = (
+        "_asking",
+        "_conduct",
+        "_connection",
+        "_flush",
+        "_hooks",
+        "_named",
+        "_options",
+        "_pull",
+        "_session",
+        "_sink",
+    )
 
     def __init__(
         self,
@@ -35,6 +46,7 @@ class Transactions:
         asking: Asking,
         conduct: Conduct,
         pull: Callable[[], events.Segment | events.End],
+        flush: Callable[[], None],
         sink: Events,
     ) -> None:
         self._connection = connection
@@ -44,6 +56,7 @@ class Transactions:
         self._hooks = asking.hooks
         self._conduct = conduct
         self._pull = pull
+        self._flush = flush
         self._sink = sink
         self._named: dict[str, int] = {}  # recipients of the transaction -> their place in the envelope
 
@@ -56,7 +69,6 @@ class Transactions:
         except HOOK_ERRORS as error:
             self._connection.reply(self._asking.refusal(error, TRANSACTION_REFUSAL, "MAIL"))
             return
-        session.transaction += 1
         self._named.clear()
         parameters = event.parameters
         session.envelope = Envelope(
@@ -99,6 +111,7 @@ class Transactions:
         if self._session.user is None and not event.chunked:
             self._conduct.in_step()
         connection.reply(replies.START_MAIL_INPUT)
+        self._flush()  # now, whatever the hook does before it reads
         self._conduct.body_begins()
         message = IncomingMessage(self._pull)
         try:
@@ -108,6 +121,7 @@ class Transactions:
             self._session.envelope = Envelope()
             return
         self._conduct.messages += 1
+        self._session.transaction += 1
         if message.refusal is not None:
             answers = [message.refusal]
         if self._options.lmtp and len(answers) == 1:

@@ -130,6 +130,7 @@ def test_what_a_hook_raises_is_answered_and_the_session_goes_on(
     [
         (Reject("Go away"), "554 5.7.1 Go away"),
         (Defer(421, "4.7.0", "Later"), "421 4.7.0 Later"),
+        (Defer("Later"), "421 4.7.0 Later"),
         (gevent.Timeout(), "451 4.3.0 Local error in processing, try again later"),
     ],
 )
@@ -141,6 +142,36 @@ def test_a_refused_client_hears_why_and_is_cut(raised: BaseException, expected: 
     with live(Closed()) as server, Talk(server.address) as client:
         assert str(client.reply()) == expected
         client.ended()
+
+
+def test_transactions_are_numbered_from_one_and_only_messages_count() -> None:
+    numbers: list[int] = []
+
+    class Numbered(Hooks):
+        def on_mail_from(self, address: Address, session: Session) -> None:
+            numbers.append(session.transaction)
+
+    with live(Numbered()) as server, Talk(server.address) as client:
+        client.greeting()
+        client.expect("MAIL FROM:<a@b.example>", 250)
+        client.expect("RSET", 250)
+        client.send(b"x\r\n")
+        client.send(b"x\r\n")
+    assert numbers == [1, 1, 2]
+
+
+def test_354_comes_whatever_the_hook_does_before_it_reads() -> None:
+    class Thinking(Hooks):
+        def on_data(self, message: Message, session: Session) -> None:
+            gevent.sleep(0.6)
+
+    with live(Thinking()) as server, Talk(server.address) as client:
+        client.greeting()
+        client.expect("MAIL FROM:<a@b.example>", 250)
+        client.expect("RCPT TO:<c@d.example>", 250)
+        client.raw(b"DATA\r\n")
+        assert client.reply(0.4).code == 354
+        assert client.body(b"x\r\n").code == 250
 
 
 def test_what_a_hook_leaves_unread_is_read_and_dropped() -> None:
