@@ -11,8 +11,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mta_front import __version__, hookcheck
-from mta_front.config import Loaded, Settings, SettingsError, development_layer, file_layer, finish
+from mta_front import __version__, checks, development
+from mta_front.config import Loaded, SettingsError, development_layer, file_layer, finish
 from mta_front.settings import render
 
 
@@ -68,11 +68,17 @@ def serve(config: FileOption = None, workers: WorkersOption = None, no_relay: No
     flags = {"server.workers": workers, "relay.workers": 0 if no_relay else None}
     path = _file(config)
     loaded = _settings(path, flags)
-    _stop_if(_faults_of_use(loaded))
+    remarks = _examine(loaded, make=True)
     from mta_front.master.supervisor import run
+    from mta_front.observe import log
+
+    log.set_up(loaded.settings.log.format, loaded.settings.log.level, process="master")
+    for remark in remarks:
+        log.logger().warning("settings", remark=remark)
 
     def tell() -> None:
-        print(development_text(loaded.settings), flush=True)
+        with_user = development.has_user(loaded.tree)
+        print(development.text(loaded.settings, with_user=with_user), flush=True)
 
     on_ready = tell if path is None else None
     raise typer.Exit(run(loaded.settings, with_relay=not no_relay, on_ready=on_ready))
@@ -85,7 +91,9 @@ def relay(config: FileOption = None) -> None:
     if path is None:
         raise typer.BadParameter(f"needs a settings file: -c FILE, or ./{DEFAULT_FILE}")
     loaded = _settings(path, {})
-    _stop_if(_relay_faults(loaded))
+    faults = _relay_faults(loaded)
+    if faults:
+        _refuse(faults)
     from mta_front.master.supervisor import run
 
     raise typer.Exit(run(loaded.settings, relay_only=True))
@@ -93,11 +101,51 @@ def relay(config: FileOption = None) -> None:
 
 @app.command()
 def check(config: FileOption = None) -> None:
-    """Check the settings and the hooks class, and start nothing. 0, or 78 and one line for each fault."""
+    """Check the settings, certificates, users and the hooks class, and start nothing. 0, or 78 and one line for each
+    fault. What may not be meant is remarked on, and is no fault.
+    """
     path = _file(config)
     loaded = _settings(path, {})
-    _stop_if(_faults_of_use(loaded))
+    for remark in _examine(loaded, make=False):
+        print(f"remark: {remark}", file=sys.stderr)
     print(f"{path or 'development settings'}: no faults")
+
+
+@app.command()
+def passwd(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user.", show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Option("-f", "--file", metavar="FILE", help="Users file to change. Default: print the line."),
+    ] = None,
+    scheme: Annotated[
+        str, typer.Option("--scheme", metavar="SCHEME", help="argon2id, scrypt, bcrypt, scram-sha-256 or plain.")
+    ] = "argon2id",
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address", metavar="PATTERN", help="What the user may send as: a@b.example, *@b.example, *. Repeatable."
+        ),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Take the user out of FILE.")] = False,
+) -> None:
+    """Hash a password, asked for or from the first line of standard input, for the users file of [auth.file]."""
+    from mta_front.passwd import PasswdError, delete_user, line_of, read_password, set_user
+
+    if delete and file is None:
+        raise typer.BadParameter("--delete needs -f FILE")
+    try:
+        if delete and file:
+            delete_user(file, name)
+            return
+        line = line_of(name, read_password(), scheme, address or ())
+        if file is None:
+            print(line)
+        else:
+            set_user(file, line)
+    except PasswdError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(error.code) from None
 
 
 @config_app.command()
@@ -119,24 +167,6 @@ def defaults() -> None:
     print(render.defaults_toml(), end="")
 
 
-def development_text(settings: Settings) -> str:
-    """What a developer wants to know when the server starts: where it listens, where mail goes, how to try it."""
-    lines = [f"mta-front {__version__}: development server (there is no ./{DEFAULT_FILE})"]
-    addresses = [(listener, address) for listener in settings.listeners for address in listener.addresses]
-    lines += [f"  {listener.name:<7} {listener.protocol}://{address}" for listener, address in addresses]
-    lines += [f"  admin   http://{settings.admin.bind}/metrics"]
-    lines += [f"  store   {settings.store.url or f'embedded, in {settings.server.data_dir}'}"]
-    if settings.relay.workers:
-        lines += [f"  mail    {route.path}/new" for route in settings.relay.routes if route.path is not None]
-    smtp = [address for listener, address in addresses if listener.protocol == "smtp"]
-    tcp = next((address for address in smtp if address.kind == "tcp"), None)
-    if tcp is not None:
-        message = r"Subject: It works\r\n\r\nHello.\r\n"
-        send = f'smtplib.SMTP("{tcp.host}", {tcp.port}).sendmail("me@example.com", "you@example.com", "{message}")'
-        lines += ["Send a test message from another terminal:", f"  python3 -c 'import smtplib; {send}'"]
-    return "\n".join(lines)
-
-
 def _file(config: Path | None) -> Path | None:
     """The file to read: the one that was named, else ./mta-front.toml if it exists, else none."""
     if config is None and DEFAULT_FILE.exists():
@@ -152,14 +182,14 @@ def _settings(path: Path | None, flags: dict[str, Any]) -> Loaded:
         _refuse(error.faults)
 
 
-def _faults_of_use(loaded: Loaded) -> list[str]:
-    """What keeps good settings from being served."""
+def _examine(loaded: Loaded, *, make: bool) -> list[str]:
+    """Refuse what keeps good settings from being served; returns remarks. `make`: as in `checks.examine`."""
     if not loaded.settings.listeners:
         loaded.tree.fault(("listeners",), "there is none; add [[listeners]]")
-    fault = hookcheck.fault_of(loaded.settings.hooks.class_)
-    if fault:
-        loaded.tree.fault(("hooks", "class"), fault)
-    return loaded.tree.fault_lines()
+    findings = checks.examine(loaded, make=make)
+    if findings.faults:
+        _refuse(findings.faults, findings.exit_code)
+    return findings.remarks
 
 
 def _relay_faults(loaded: Loaded) -> list[str]:
@@ -170,14 +200,9 @@ def _relay_faults(loaded: Loaded) -> list[str]:
     return loaded.tree.fault_lines()
 
 
-def _stop_if(faults: list[str]) -> None:
-    if faults:
-        _refuse(faults)
-
-
-def _refuse(faults: list[str]) -> NoReturn:
+def _refuse(faults: list[str], exit_code: int = Exit.CONFIG) -> NoReturn:
     print("\n".join(faults), file=sys.stderr)
-    raise typer.Exit(Exit.CONFIG)
+    raise typer.Exit(exit_code)
 
 
 def main() -> NoReturn:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mta_front import development as development_server
 from mta_front.settings.faults import SettingsError, message_of, unknown_key
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.model import Admin, Hooks, Listener, Log, Relay, Route, Server, Settings, Store
@@ -60,7 +61,8 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
 
 
 def development(environ: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
-    """The settings of a server without a file: loopback only, an embedded store, and a Maildir for all mail.
+    """The settings of a server without a file: loopback only, an embedded store, and a Maildir for all mail; TLS with
+    a certificate of its own, and one user.
 
     Environment and flags hold over them. The Maildir lies in `data_dir`. Raises SettingsError.
     """
@@ -78,15 +80,7 @@ def file_layer(path: Path | None) -> Tree:
 def development_layer(environ: Mapping[str, str]) -> Tree:
     """What `development` sets itself."""
     tree = Tree()
-    add_values(tree, {"server": {"workers": 2, "data_dir": "./var", "drain_grace_s": 0.0}}, BUILT_IN)
-    add_values(tree, {"log": {"format": "console"}}, BUILT_IN)
-    listeners = [
-        {"name": "mx", "bind": ["127.0.0.1:2525"], "relay_domains": ["*"], "auth_optional": True},
-        {"name": "lmtp", "bind": ["127.0.0.1:2424"], "protocol": "lmtp", "relay_domains": ["*"], "auth_optional": True},
-    ]
-    data_dir = environ.get("MTA_FRONT_SERVER__DATA_DIR") or "./var"
-    route = {"recipients": ["*"], "transport": "maildir", "path": f"{data_dir}/mail"}
-    add_values(tree, {"listeners": listeners, "relay": {"routes": [route]}}, BUILT_IN)
+    add_values(tree, development_server.layer(environ.get("MTA_FRONT_SERVER__DATA_DIR") or "./var"), BUILT_IN)
     return tree
 
 

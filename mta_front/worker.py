@@ -128,8 +128,8 @@ def tally(listener: Listener, child: ChildContext) -> Tally:
 
 
 def session_options(listener: Listener, server_name: str) -> SessionOptions:
-    """What a listener's settings mean for its sessions: each option has the name of its key. Certificates are not in it:
-    `tls` there makes connections, and here it is a table.
+    """What a listener's settings mean for its sessions: each option has the name of its key. Certificates come later:
+    `tls` makes connections there, and is a table here.
     """
     from mta_front.net.options import SessionOptions
 

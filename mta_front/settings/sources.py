@@ -76,11 +76,16 @@ class Tree:
 
     def fault(self, path: KeyPath, message: str, *, show_value: bool = True) -> None:
         """Note a fault at `path`."""
+        self.faults.append((self.origin(path), self.line(path, message, show_value=show_value)))
+
+    def line(self, path: KeyPath, message: str, *, show_value: bool = True) -> str:
+        """What is to be said about the value at `path`: where it was set, the key, the value, the message."""
         value = self.get(path)
-        shown = f" = {value_text(path, value)}" if show_value and value is not None else ""
+        is_table = isinstance(value, dict) and (SCHEMA.node(path) or {}).get("type") == "object"  # too much to show
+        shown = f" = {value_text(path, value)}" if show_value and value is not None and not is_table else ""
         origin = self.origin(path)
         where = "" if origin == BUILT_IN else f"{origin.where}: "
-        self.faults.append((origin, f"{where}{key_text(path)}{shown}: {message}"))
+        return f"{where}{key_text(path)}{shown}: {message}"
 
     def fault_lines(self) -> list[str]:
         """All faults, in the order of their origins."""

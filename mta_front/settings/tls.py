@@ -33,7 +33,7 @@ _MIN = Field(description="oldest version of TLS")
 _MAX = Field(description='newest version of TLS; "" = whatever is newest')
 _CIPHERS = Field(description="suites by OpenSSL's names, with colons between; weak ones are never used")
 _TICKETS = Field(description="true = clients may resume sessions; not together with client certificates")
-_SELF_SIGNED = Field(description="true = a certificate for development is made in data_dir")
+_SELF_SIGNED = Field(description="true = where there is no cert, one for development is made in data_dir")
 
 OldestVersion = Literal["TLSv1.2", "TLSv1.3"]
 NewestVersion = Literal["", "TLSv1.2", "TLSv1.3"]
@@ -151,8 +151,8 @@ def _without_certificate(settings: Settings, here: KeyPath, listener: Listener) 
         if getattr(listener, key):
             yield [(*here, key), *tables], "needs a certificate: set cert and key in [tls]"
     for table, path in ((listener.tls, (*here, "tls", "sni")), (settings.tls, ("tls", "sni"))):
-        if table.sni:
-            yield [path, *tables], "needs cert and key for clients that ask for no name, or for another one"
+        for name in table.sni:
+            yield [(*path, name), *tables], "needs cert and key in [tls] too, for clients that ask for another name"
             return
 
 
@@ -164,8 +164,6 @@ def _halves(here: KeyPath, table: AnyTls) -> Iterator[RuleFault]:
     if table.key and not table.cert:
         yield [key, cert], "needs cert beside it"
     if isinstance(table, Tls | ListenerTls):
-        if table.self_signed and table.cert:
-            yield [(*here, "self_signed"), cert], "has no use beside cert"
         for name, of_name in table.sni.items():
             yield from _halves((*here, "sni", name), of_name)
 

@@ -17,7 +17,7 @@ from tests.processes import ROOT, clean_environment
 
 GOOD = """
 [[listeners]]
-bind = ["127.0.0.1:2525"]
+auth_optional = true
 relay_domains = ["example.net"]
 [[relay.routes]]
 next_hops = ["mail.internal:25"]

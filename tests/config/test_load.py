@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mta_front.config import Settings, SettingsError, development, load
+from mta_front.settings.tls import tls_of_listeners
 
 Write = Callable[[str], Path]
 
@@ -143,15 +144,40 @@ class TestDevelopment:
 
     def test_is_a_loopback_server_with_a_maildir(self) -> None:
         settings = development({}, {})
-        [listener, lmtp] = settings.listeners
         [route] = settings.relay.routes
-        assert (listener.name, listener.bind, listener.relay_domains) == ("mx", ["127.0.0.1:2525"], ["*"])
-        assert (lmtp.name, lmtp.bind, lmtp.protocol) == ("lmtp", ["127.0.0.1:2424"], "lmtp")
+        assert all(address.is_loopback for listener in settings.listeners for address in listener.addresses)
         assert (route.recipients, route.transport, route.path) == (["*"], "maildir", Path("var/mail"))
         assert settings.admin.bind == "127.0.0.1:9580"
         assert settings.store.url == ""
         assert (settings.server.workers, settings.server.drain_grace_s) == (2, 0.0)
         assert settings.log.format == "console"
+
+    def test_listeners_are_of_all_kinds(self) -> None:
+        """DESIGN §6: SMTP for anybody; submission with STARTTLS or TLS at once, and a login; LMTP."""
+        settings = development({}, {})
+        found = {
+            listener.bind[0].partition(":")[2]: (
+                listener.name,
+                listener.protocol,
+                listener.auth_optional,
+                listener.needs_upgrade,
+                listener.secure,
+                listener.relay_domains,
+            )
+            for listener in settings.listeners
+        }
+        assert found == {
+            "2525": ("mx", "smtp", True, False, False, ["*"]),
+            "2587": ("submission", "smtp", False, True, False, []),
+            "2465": ("submissions", "smtp", False, False, True, []),
+            "2424": ("lmtp", "lmtp", True, False, False, ["*"]),
+        }
+        assert set(tls_of_listeners(settings)) == {"mx", "submission", "submissions", "lmtp"}
+        assert (settings.auth.backends, settings.auth.file.path) == (["hook", "file"], Path("var/auth/users"))
+
+    def test_certificate_of_the_environment_is_used(self) -> None:
+        settings = development({"MTA_FRONT_TLS__CERT": "a", "MTA_FRONT_TLS__KEY": "b"}, {})
+        assert {options.cert for options in tls_of_listeners(settings).values()} == {("a",)}
 
     def test_environment_and_flags_hold_over_it(self) -> None:
         environ = {"MTA_FRONT_ADMIN__BIND": "127.0.0.1:1", "MTA_FRONT_SERVER__DATA_DIR": "/data"}
