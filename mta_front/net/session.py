@@ -36,6 +36,9 @@ from mta_front.tls.failure import TlsFailure
 EVENTS_PER_TURN = 64
 """After so many events the pump lets others run, so that one client that never pauses delays nobody (DECISIONS P9)."""
 
+LAST_WORD_S = 10.0
+"""So long the reply that ends a session may take, when the client does not read."""
+
 COMMAND_BYTES = 4096
 """Received at once between messages."""
 
@@ -127,6 +130,7 @@ class Pump:
 
     def expire(self) -> None:
         """The client was silent, or did not read, for too long."""
+        self.deadline = monotonic() + LAST_WORD_S  # many may end at once, and it may take a while until we are woken
         self._end(SessionOver("timeout", replies.TIMED_OUT))
 
     def wind_up(self) -> None:
@@ -147,7 +151,8 @@ class Pump:
 
     def _send(self, data: bytes) -> None:
         if data:
-            self.deadline = monotonic() + self._options.socket_timeout_s
+            limit_s = self._options.socket_timeout_s
+            self.deadline = monotonic() + (min(limit_s, LAST_WORD_S) if self._ending else limit_s)
             try:
                 self._stream.send(data)
             except OSError:

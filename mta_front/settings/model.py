@@ -151,7 +151,7 @@ class Listener(Section):
     max_text_line_octets: int = Field(
         default=0,
         ge=0,
-        le=65_536,
+        le=32_768,
         description="longest line of a message with its CRLF; then 500 to the message; 0 = no limit",
     )
     max_recipients: int = Field(default=1000, ge=1, description="recipients of one message; then 452")

@@ -204,9 +204,10 @@ class Connection:
             return self._answer(_UNKNOWN, commands.unknown(line))
         if verb is _BDAT:
             return self._bdat(argument)
-        refusal = self._illegal(verb)
-        if refusal is not None:
-            return self._answer(verb, refusal)
+        if self.gate is not None or self._options.disabled_commands or not self._machine.allows(verb):
+            refusal = self._illegal(verb)
+            if refusal is not None:
+                return self._answer(verb, refusal)
         if verb in _JUNK:
             self.junk += 1
         try:

@@ -130,10 +130,8 @@ class Machine:
 
     def answered(self, verb: int, code: int) -> None:
         """We answered `verb` with `code`: move if the tables say so."""
-        if code == 334:
-            self.phase = CONTINUES[self.phase, verb]
-        elif code < 400:
-            self.phase = TRANSITIONS[self.phase, verb]
+        if code < 400:
+            self.phase = (CONTINUES if code == 334 else TRANSITIONS)[self.phase, verb]
         elif code == 421:
             self.phase = Phase.CLOSED
         else:
