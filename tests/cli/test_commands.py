@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from mta_front.config import load
-from tests.processes import ROOT, clean_environment
+from tests.cli.running import put, run
+from tests.processes import ROOT
 
 GOOD = """
 [[listeners]]
@@ -24,35 +23,10 @@ next_hops = ["mail.internal:25"]
 """
 
 
-class Result:
-    """What a command left behind."""
-
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.code = done.returncode
-        self.out = done.stdout
-        self.lines = done.stderr.splitlines()
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """An empty working directory."""
     return tmp_path
-
-
-def run(directory: Path, *arguments: str, **environ: str) -> Result:
-    """Run `mta-front ARGUMENTS` in the directory."""
-    command = [sys.executable, "-m", "mta_front.cli", *arguments]
-    environment = {**clean_environment(), **environ}
-    return Result(
-        subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=30, check=False)
-    )
-
-
-def put(directory: Path, text: str, name: str = "mta-front.toml") -> Path:
-    """Write a file into the directory."""
-    path = directory / name
-    path.write_text(text, "utf-8")
-    return path
 
 
 def test_version(directory: Path) -> None:
