@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def write(path: Path, tree: Mapping[str, Any]) -> Path:
 def toml(tree: Mapping[str, Any], prefix: str = "") -> str:
     """A nested dict as TOML: plain values first, then tables, then arrays of tables."""
     plain, tables = list[str](), list[str]()
-    for key, value in tree.items():
+    for name, value in tree.items():
+        key = name if re.fullmatch(r"[\w-]+", name) else json.dumps(name)
         if isinstance(value, Mapping):
             tables.append(f"\n[{prefix}{key}]\n{toml(value, f'{prefix}{key}.')}")
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
