@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import smtplib
+import stat
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mta_front.development import layer
 from tests.front import Front
 from tests.ports import free_port
 from tests.processes import clean_environment, python
@@ -30,7 +34,7 @@ BODIES = {
     "nothing": b"",
 }
 TRACE = re.compile(
-    rb"Received: from client\.example \(\[127\.0\.0\.1\]\)\r\n"
+    rb"Received: from client\.example \((?:localhost )?\[127\.0\.0\.1\]\)\r\n"
     rb"\tby \S+ .*with ESMTP id (\S+)\r\n"
     rb"\tfor <b@anywhere\.example>;\r\n"
     rb"\t\w{3}, +\d{1,2} \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}\r\n"
@@ -41,20 +45,32 @@ class Development(Front):
     """As `mta-front serve` starts it, but for its ports, which parallel tests must not share."""
 
     def __init__(self, directory: Path) -> None:
-        listener = {"name": "mx", "bind": [f"127.0.0.1:{free_port()}"], "relay_domains": ["*"]}
+        listeners = [{**listener, "bind": [f"127.0.0.1:{free_port()}"]} for listener in layer("./var")["listeners"]]
         admin = f"127.0.0.1:{free_port()}"
         tree = {
             "server": {"data_dir": str(directory / "var")},
-            "listeners": [listener],
+            "listeners": listeners,
             "admin": {"bind": admin},
         }
-        environment = {"MTA_FRONT_LISTENERS": json.dumps([listener]), "MTA_FRONT_ADMIN__BIND": admin}
+        environment = {"MTA_FRONT_LISTENERS": json.dumps(listeners), "MTA_FRONT_ADMIN__BIND": admin}
         super().__init__(directory, tree, environment)
         self.file.unlink()
 
     def command(self) -> list[str]:
         """No file."""
         return python("-m", "mta_front.cli", "serve")
+
+    def port(self, name: str) -> int:
+        """Of the listener with this name."""
+        [bind] = next(listener["bind"] for listener in self.settings["listeners"] if listener["name"] == name)
+        return int(bind.rpartition(":")[2])
+
+    def printed_login(self, start: int = 1) -> tuple[str, str]:
+        """User and password, as it printed them at its first, second … start."""
+        wanted = re.compile(r"^  login +(\S+), password (\S+)$", re.MULTILINE)
+        until(lambda: len(wanted.findall(self.log_text())) == start, 10.0, "a login is printed")
+        user, password = wanted.findall(self.log_text())[-1]
+        return user, password
 
 
 @pytest.fixture
@@ -99,18 +115,67 @@ def test_message_lies_in_the_maildir_byte_for_byte(development: Development) -> 
     development.await_empty_queue(5.0)
 
 
-def test_printed_command_sends_a_message(development: Development) -> None:
-    """At start it prints the addresses, where mail will appear, and a one-line command that sends a message."""
+def lies(directory: Path, count: int) -> bool:
+    """Whether so many messages lie there."""
+    return len(list(directory.glob("*"))) == count
+
+
+def test_printed_commands_send_messages(development: Development) -> None:
+    """At start it prints the addresses, where mail will appear, and commands that send a message: without a login on
+    one port, with one on another.
+    """
     log = development.log_text()
-    assert f"127.0.0.1:{development.address[1]}" in log
-    assert str(development.directory / "var" / "mail" / "new") in log or "var/mail/new" in log
-    commands = [
-        line.strip() for line in log.splitlines() if ("python" in line and "smtplib" in line) or "swaks" in line
+    for listener in development.settings["listeners"]:
+        assert f"://{listener['bind'][0]}" in log
+    assert "var/mail/new" in log
+    commands = [line.strip() for line in log.splitlines() if "python" in line and "smtplib" in line]
+    assert [
+        str(development.port(name)) in command for name, command in zip(["mx", "submission"], commands, strict=True)
     ]
-    assert commands, f"no command that sends a message\n{log}"
-    done = subprocess.run(
-        commands[0], shell=True, cwd=development.directory, env=clean_environment(), capture_output=True, timeout=20
-    )
-    assert done.returncode == 0, f"{commands[0]}: {done.stderr.decode()}"
     new = development.directory / "var" / "mail" / "new"
-    until(lambda: list(new.glob("*")), 10.0, f"the message lies in {new}")
+    for number, command in enumerate(commands, 1):
+        done = subprocess.run(
+            command, shell=True, cwd=development.directory, env=clean_environment(), capture_output=True, timeout=20
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
+        until(partial(lies, new, number), 10.0, f"message {number} lies in {new}")
+    development.await_empty_queue(5.0)
+
+
+def test_logins(development: Development) -> None:
+    """Submission wants STARTTLS, then a login, or TLS from the start, then a login; nobody else comes in."""
+    user, password = development.printed_login()
+    message = "Subject: It works\r\n\r\nHello.\r\n"
+    with smtplib.SMTP("127.0.0.1", development.port("submission"), timeout=20) as client:
+        client.ehlo()
+        assert client.mail("me@example.com")[0] == 530
+        assert not client.has_extn("auth")
+        client.starttls()
+        client.ehlo()
+        assert client.mail("me@example.com")[0] == 530
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            client.login(user, "wrong")
+        client.login(user, password)
+        assert client.sendmail("me@example.com", "you@example.com", message) == {}
+    with smtplib.SMTP_SSL("127.0.0.1", development.port("submissions"), timeout=20) as client:
+        client.ehlo()
+        assert client.mail("me@example.com")[0] == 530
+        client.login(user, password)
+        assert client.sendmail("me@example.com", "you@example.com", message) == {}
+    with smtplib.LMTP("127.0.0.1", development.port("lmtp")) as client:
+        assert client.sendmail("me@example.com", "you@example.com", message) == {}
+
+
+def test_certificate_user_and_password_outlive_a_restart(development: Development) -> None:
+    """Clients that were told them once go on working; only their owner may read them."""
+    login = development.printed_login()
+    kept = [development.data_dir / path for path in ("tls/development.pem", "auth/users", "auth/dev-password")]
+    before = [path.read_bytes() for path in kept]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+    assert login[1].encode() not in before[1]
+    development.terminate()
+    development.start()
+    assert [path.read_bytes() for path in kept] == before
+    assert development.printed_login(2) == login
+    with smtplib.SMTP_SSL("127.0.0.1", development.port("submissions"), timeout=20) as client:
+        client.login(*login)
