@@ -12,30 +12,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mta_front.hooks import Accept, Address, Defer, Envelope, Hooks, Message, Reject, Reply, Session
+    from mta_front.hooks import (
+        Accept,
+        Address,
+        AuthRejected,
+        Credentials,
+        Defer,
+        Envelope,
+        Hooks,
+        Message,
+        Reject,
+        Reply,
+        Session,
+        TlsFacts,
+    )
     from mta_front.library import SMTPServer
+    from mta_front.smtp.scram import ScramKeys, decoy_keys
+    from mta_front.tls.facts import PeerCertificate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Accept",
     "Address",
+    "AuthRejected",
+    "Credentials",
     "Defer",
     "Envelope",
     "Hooks",
     "Message",
+    "PeerCertificate",
     "Reject",
     "Reply",
     "SMTPServer",
+    "ScramKeys",
     "Session",
+    "TlsFacts",
     "__version__",
+    "decoy_keys",
 ]
+
+_ELSEWHERE = {
+    "SMTPServer": "mta_front.library",
+    "ScramKeys": "mta_front.smtp.scram",
+    "decoy_keys": "mta_front.smtp.scram",
+    "PeerCertificate": "mta_front.tls.facts",
+}
+"""Where a name is that `mta_front.hooks` does not have."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("mta_front.library" if name == "SMTPServer" else "mta_front.hooks"), name)
+    return getattr(import_module(_ELSEWHERE.get(name, "mta_front.hooks")), name)
 
 
 def __dir__() -> list[str]:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
-import re
 import reprlib
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, Literal, NoReturn, TypedDict
+from typing import Any, Literal
 
+from mta_front import bounds
+from mta_front.bounds import Check, flag, seconds, unknown
+from mta_front.certified import TLS_CHECKS, TLS_RENAMED, Certified, TlsArguments
 from mta_front.hooks import HOOKS, Accept, Address, Credentials, Hooks, Message, Session
 from mta_front.net.options import Network, SessionOptions
 from mta_front.net.reverse import Resolver
-from mta_front.smtp.state import Verb
 
 
-class Options(TypedDict, total=False):
+class Options(TlsArguments, total=False):
     """The keywords of `SMTPServer`, beside `hooks`. `None` for a number means no limit."""
 
     listener: str
@@ -30,6 +30,11 @@ class Options(TypedDict, total=False):
     banner: str
     helo_response: str
     lmtp: bool
+    secure: bool
+    needs_upgrade: bool
+    hide_starttls: bool
+    auth_methods: Iterable[str]
+    allow_insecure_auth: bool
     auth_optional: bool
     auth_required_message: str
     hide_size: bool
@@ -79,6 +84,7 @@ class Arguments:
 
     hooks: Hooks
     session: SessionOptions
+    certified: Certified
     max_clients: int = 0
     close_timeout_s: float = 30.0
     blocking_hooks: bool = False
@@ -96,15 +102,21 @@ def checked(hooks: Hooks | None, given: Mapping[str, object]) -> Arguments:
         elif name in _CHECKS:
             values[name] = _CHECKS[name](name, value)
         else:
-            _unknown(name)
-    session = SessionOptions(**{name: value for name, value in values.items() if name in _SESSION})
-    server = {name: value for name, value in values.items() if name not in _SESSION}
-    return Arguments(_hooks(hooks, functions), session, **server)
+            unknown("SMTPServer", name, [*_CHECKS, *HOOKS, "hooks"], RENAMED)
+    tls = {name: value for name, value in values.items() if name in TLS_CHECKS}
+    certified = Certified(tls, values.get("name") or socket.gethostname())
+    said = {name: value for name, value in values.items() if name in _SESSION}
+    session = SessionOptions(**said, tls=certified.channel)
+    if session.needs_upgrade and not session.secure and "STARTTLS" in session.disabled_commands:
+        raise ValueError("needs_upgrade=True: nobody can, with STARTTLS among disabled_commands")
+    server = {name: value for name, value in values.items() if name not in _SESSION and name not in TLS_CHECKS}
+    return Arguments(_hooks(hooks, functions), session, certified, **server)
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
 
 RENAMED = {
+    **TLS_RENAMED,
     "size": "size_bytes",
     "data_size_limit": "size_bytes",
     "socket_timeout": "socket_timeout_s",
@@ -113,6 +125,11 @@ RENAMED = {
     "max_allowed_unauthenticated_commands": "max_unauthenticated_commands",
     "disable_reverse_lookup": "reverse_lookup",
     "auth_required": "auth_optional",
+    "auth_require_tls": "allow_insecure_auth",
+    "require_starttls": "needs_upgrade",
+    "tls_context": "cert",
+    "authenticator": "on_auth",
+    "auth_callback": "on_auth",
     "hostname": "name",
     "ident": "banner",
     "handler": "hooks",
@@ -124,182 +141,55 @@ RENAMED = {
 """Names that other libraries use, in snake case, and ours."""
 
 
-def snake_case(name: str) -> str:
-    """`hideSMTPUTF8` → `hide_smtputf8`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z0-9])", "_", name).lower()
-
-
-def _unknown(name: str) -> NoReturn:
-    plain = snake_case(name)
-    known = [*_CHECKS, *HOOKS, "hooks"]
-    near = [plain] if plain in known else difflib.get_close_matches(plain, known, 1)
-    meant = RENAMED.get(plain) or (near[0] if near else "")
-    hint = f"; did you mean {meant!r}?" if meant else ""
-    raise TypeError(f"SMTPServer has no option {name!r}{hint}")
-
-
 # -- values ----------------------------------------------------------------------------------------------------------
 
-Check = Callable[[str, object], object]
-
-_PRINTABLE = re.compile(r"[ -~]{0,400}")
-"""One line that fits into a reply (512 octets with code and line end, RFC 5321 §4.5.3.1.5)."""
-
-_HOST_NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,252})?")
-_LISTENER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_COMMANDS = {verb.name for verb in Verb if verb not in (Verb.CONNECT, Verb.DOT, Verb.UNKNOWN, Verb.QUIT)}
-_COMMANDS |= {"AUTH", "STARTTLS"}
-_NEWLINES = ("normalize", "reject", "accept")
-
-
-def _bad(kind: type[Exception], name: str, value: object, allowed: str) -> NoReturn:
-    raise kind(f"{name}={reprlib.repr(value)}: must be {allowed}")
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        _bad(TypeError, name, value, "True or False")
-    return value
-
-
-def _text(pattern: re.Pattern[str], allowed: str) -> Check:
-    def check(name: str, value: object) -> str:
-        if not isinstance(value, str):
-            _bad(TypeError, name, value, f"text, {allowed}")
-        if not pattern.fullmatch(value):
-            _bad(ValueError, name, value, allowed)
-        return value
-
-    return check
-
-
-def _count(name: str, value: object, most: float = math.inf) -> int:
-    """A whole number; 0, or None, for no limit."""
-    if value is None:
-        return 0
-    if not isinstance(value, int) or isinstance(value, bool):
-        _bad(TypeError, name, value, "a whole number, 0 or None for no limit")
-    if not 0 <= value <= most:
-        bounds = "0 or more" if most == math.inf else f"from 0 to {most}"
-        _bad(ValueError, name, value, f"{bounds} (0: no limit)")
-    return value
-
-
-def _line(name: str, value: object) -> int:
-    """No more than the core looks at in one piece (DECISIONS W6)."""
-    return _count(name, value, 65_536)
-
-
-def _unauthenticated(name: str, value: object) -> int:
-    """A count, for which the libraries replaced say False to mean no limit."""
-    return 0 if value is False else _count(name, value)
-
-
-def _seconds(most: float = math.inf, *, zero: str = "") -> Check:
-    """A time. `zero` says what 0 means: "" nothing special, "no limit" (so does None), or "refused"."""
-    least = "more than 0" if zero == "refused" else "0 or more"
-    bounds = f"{least} seconds" if most == math.inf else f"from 0 to {most:g} seconds"
-    allowed = f"{bounds} (0: no limit)" if zero == "no limit" else bounds
-
-    def check(name: str, value: object) -> float:
-        if value is None and zero == "no limit":
-            return 0.0
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            _bad(TypeError, name, value, "a number of seconds")
-        if not (math.isfinite(value) and 0 <= value <= most) or (zero == "refused" and value == 0):
-            _bad(ValueError, name, value, allowed)
-        return float(value)
-
-    return check
-
-
-def _each(name: str, value: object, allowed: str) -> list[object]:
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        _bad(TypeError, name, value, f"a list of {allowed}")
-    return list(value)
-
-
-def _commands(name: str, value: object) -> frozenset[str]:
-    found = set()
-    for each in _each(name, value, 'commands like ["VRFY"]'):
-        if not isinstance(each, str):
-            _bad(TypeError, name, value, 'a list of commands like ["VRFY"]')
-        if each.upper() not in _COMMANDS:
-            _bad(ValueError, name, value, f"commands among {', '.join(sorted(_COMMANDS))}")
-        found.add(each.upper())
-    return frozenset(found)
-
-
-def _networks(name: str, value: object) -> list[Network]:
-    found: list[Network] = []
-    for each in _each(name, value, 'networks like ["10.0.0.0/8"]'):
-        if isinstance(each, IPv4Network | IPv6Network):
-            found.append(each)
-            continue
-        if not isinstance(each, str):
-            _bad(TypeError, name, value, 'a list of networks like ["10.0.0.0/8"]')
-        try:
-            found.append(ip_network(each))
-        except ValueError as error:
-            raise ValueError(f"{name}={reprlib.repr(value)}: {error}") from None
-    return found
-
-
-def _newline(name: str, value: object) -> str:
-    if value not in _NEWLINES:
-        _bad(ValueError, name, value, " or ".join(map(repr, _NEWLINES)))
-    return str(value)
-
-
-def _resolver(name: str, value: object) -> object:
-    if value is not None and not callable(getattr(value, "reverse", None)):
-        _bad(TypeError, name, value, "an object with reverse(address) -> list of names, or None")
-    return value
-
-
-_LINE = _text(_PRINTABLE, "at most 400 printable ASCII characters, in one line")
-
 _CHECKS: dict[str, Check] = {
-    "listener": _text(_LISTENER_NAME, '1 to 32 of a-z, 0-9, "-" and "_"'),
-    "name": _text(_HOST_NAME, 'a host name like "mx.example.net", or "" for that of this host'),
-    "banner": _LINE,
-    "helo_response": _LINE,
-    "lmtp": _flag,
-    "auth_optional": _flag,
-    "auth_required_message": _LINE,
-    "hide_size": _flag,
-    "hide_pipelining": _flag,
-    "hide_dsn": _flag,
-    "hide_enhancedstatuscodes": _flag,
-    "hide_requiretls": _flag,
-    "hide_8bitmime": _flag,
-    "hide_smtputf8": _flag,
-    "disabled_commands": _commands,
-    "size_bytes": _count,
-    "max_text_line_octets": _line,
-    "max_clients": _count,
-    "max_recipients": _count,
-    "max_messages": _count,
-    "max_unauthenticated_commands": _unauthenticated,
-    "socket_timeout_s": _seconds(zero="refused"),
-    "session_timeout_s": _seconds(zero="no limit"),
-    "close_timeout_s": _seconds(),
-    "min_data_rate_bytes_s": _count,
-    "soft_errors": _count,
-    "error_delay_s": _seconds(60.0),
-    "max_errors": _count,
-    "max_junk_commands": _count,
-    "greet_delay_s": _seconds(60.0),
-    "reverse_lookup": _flag,
-    "reverse_lookup_timeout_s": _seconds(zero="refused"),
-    "resolver": _resolver,
-    "bare_newline": _newline,
-    "bare_newline_exempt": _networks,
-    "lenient_address_parsing": _flag,
-    "blocking_hooks": _flag,
+    "listener": bounds.listener_name,
+    "name": bounds.host_name,
+    "banner": bounds.reply_text,
+    "helo_response": bounds.reply_text,
+    "lmtp": flag,
+    "secure": flag,
+    "needs_upgrade": flag,
+    "hide_starttls": flag,
+    "auth_methods": bounds.mechanisms,
+    "allow_insecure_auth": flag,
+    "auth_optional": flag,
+    "auth_required_message": bounds.reply_text,
+    "hide_size": flag,
+    "hide_pipelining": flag,
+    "hide_dsn": flag,
+    "hide_enhancedstatuscodes": flag,
+    "hide_requiretls": flag,
+    "hide_8bitmime": flag,
+    "hide_smtputf8": flag,
+    "disabled_commands": bounds.commands,
+    "size_bytes": bounds.count,
+    "max_text_line_octets": bounds.line_octets,
+    "max_clients": bounds.count,
+    "max_recipients": bounds.count,
+    "max_messages": bounds.count,
+    "max_unauthenticated_commands": bounds.count_or_false,
+    "socket_timeout_s": seconds(zero="refused"),
+    "session_timeout_s": seconds(zero="no limit"),
+    "close_timeout_s": seconds(),
+    "min_data_rate_bytes_s": bounds.count,
+    "soft_errors": bounds.count,
+    "error_delay_s": seconds(60.0),
+    "max_errors": bounds.count,
+    "max_junk_commands": bounds.count,
+    "greet_delay_s": seconds(60.0),
+    "reverse_lookup": flag,
+    "reverse_lookup_timeout_s": seconds(zero="refused"),
+    "resolver": bounds.resolver,
+    "bare_newline": bounds.newline,
+    "bare_newline_exempt": bounds.networks,
+    "lenient_address_parsing": flag,
+    "blocking_hooks": flag,
+    **TLS_CHECKS,
 }
 
-_SESSION = {option.name for option in fields(SessionOptions) if option.init}
+_SESSION = {option.name for option in fields(SessionOptions) if option.init} - {"tls"}
 
 
 def close_timeout(value: object) -> float:

@@ -25,6 +25,7 @@ from gevent import monkey
 
 from mta_front.arguments import Options, checked, close_timeout
 from mta_front.blocking import HooksInThreads
+from mta_front.certified import TlsArguments
 from mta_front.doors import UNIX, Door
 from mta_front.hooks import Hooks
 from mta_front.net.tally import LocalTally
@@ -50,8 +51,15 @@ class SMTPServer:
     - what the server says: `name`, `banner`, `helo_response`, `lmtp` (LMTP instead of SMTP), `hide_size`,
       `hide_pipelining`, `hide_8bitmime`, `hide_smtputf8`, `hide_dsn`, `hide_enhancedstatuscodes`, `hide_requiretls`
       (not announced; they work all the same), `disabled_commands`;
-    - who may send: `auth_optional` (without it mail needs a login), `auth_required_message`,
-      `max_unauthenticated_commands`;
+    - who may send: `auth_optional` (without it mail needs a login), `auth_methods` (which need an `on_auth`),
+      `allow_insecure_auth` (also without TLS), `auth_required_message`, `max_unauthenticated_commands`;
+    - TLS: `secure` (from the first octet; else clients may say STARTTLS), `needs_upgrade` (they must), `hide_starttls`,
+      `key`, `cert` (both PEM or paths, or lists of them; without them a certificate for development is made),
+      `ocsp_file`, `min_version`, `max_version`, `ciphers`, `tickets`;
+    - client certificates: `request_cert`, `reject_unauthorized` (False: a missing or bad one is let in too, see
+      `session.peer_certificate`), `ca`;
+    - `sni`: for clients that ask for a name (also "*.example.com"), what differs: a dictionary by name of dictionaries
+      with `key`, `cert`, `ca`, `request_cert`, `reject_unauthorized`, `ocsp_file`;
     - limits: `size_bytes`, `max_text_line_octets`, `max_clients`, `max_recipients`, `max_messages`,
       `socket_timeout_s`, `session_timeout_s`, `min_data_rate_bytes_s`, `soft_errors`, `error_delay_s`, `max_errors`,
       `max_junk_commands`, `greet_delay_s`;
@@ -61,7 +69,8 @@ class SMTPServer:
       `listener`: what sessions say in `session.listener`.
 
     Raises TypeError for an unknown option, which names the nearest known one, and TypeError or ValueError for a bad
-    value. What goes wrong in hooks is told to `on_error`, or logged under "mta_front" where that is not given.
+    value, also a certificate that cannot be used: whoever goes on has one that serves. What goes wrong in hooks is told
+    to `on_error`, or logged under "mta_front" where that is not given.
 
     Its methods may be called from any thread, and from hooks. A server that was closed cannot be started again.
     """
@@ -117,6 +126,16 @@ class SMTPServer:
         """Clients being served now."""
         run = self._run
         return run.server.sessions if run else 0
+
+    def update_secure_context(self, **options: Unpack[TlsArguments]) -> None:
+        """New certificates, for the connections that come; those that live keep theirs, and nobody is cut.
+
+        `options`: `key`, `cert`, `ca`, `request_cert`, `reject_unauthorized`, `ocsp_file`, `min_version`,
+        `max_version`, `ciphers`, `tickets`, `sni`. What is not given stays, and all files are read anew: with no
+        options at all it only does that. Raises TypeError or ValueError when something cannot be used; the old ones
+        serve on. From any thread.
+        """
+        self._arguments.certified.update(options)
 
     # -- life --------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import logging
 import threading
@@ -16,15 +15,9 @@ from mta_front.blocking import HooksInThreads, ResolverInThreads
 from mta_front.doors import Door
 from mta_front.hooks import Hooks, is_overridden
 from mta_front.net.options import SessionOptions
-from mta_front.net.roster import Roster
 from mta_front.net.tally import LocalTally
 from mta_front.observe.events import Events
 from mta_front.server import Server
-
-KILL_S = 1.0
-"""How long a hook has to end when it was interrupted."""
-
-POLL_S = 0.01
 
 log = logging.getLogger("mta_front")
 
@@ -44,7 +37,7 @@ class Run:
         self._clean = True
         if isinstance(hooks, HooksInThreads) and session.resolver is not None:
             session.resolver = ResolverInThreads(session.resolver)
-        self.server = _Server(_Faults(told=is_overridden(hooks, "on_error")))
+        self.server = Server(_Faults(told=is_overridden(hooks, "on_error")))
         self.drained = Event()
         self.finished = threading.Event()
         for door in doors:
@@ -107,67 +100,15 @@ class Run:
         self.finished.set()
 
 
-class _Watch(Roster):
-    """A roster that ends before its hub does."""
-
-    def end(self) -> None:
-        """Watch no longer."""
-        if self._sweeper is not None:
-            self._sweeper.kill()
-
-
-class _Server(Server):
-    """A server that takes addresses while it serves, knows the greenlets of its sessions, and leaves nothing behind.
-
-    `greenlets`: those in which hooks run.
-    """
-
-    def __init__(self, sink: Events) -> None:
-        super().__init__(sink)
-        self._roster: _Watch = _Watch()
-        self._started = False
-        self.greenlets: set[Any] = set()
-
-    def add(self, sock: _socket.socket, options: SessionOptions, hooks: Hooks, tally: Any = None) -> None:
-        """See Server; after the start too."""
-        super().add(sock, options, hooks, tally)
-        if self._started:
-            self._listeners[-1].start()
-
-    def start(self) -> None:
-        """See Server."""
-        self._started = True
-        super().start()
-
-    def _serve(self, options: SessionOptions, hooks: Hooks, sock: _socket.socket, peer: Any) -> None:
-        current = gevent.getcurrent()
-        self.greenlets.add(current)
-        try:
-            super()._serve(options, hooks, sock, peer)
-        finally:
-            self.greenlets.discard(current)
-
-    def ended_by(self, deadline: float) -> bool:
-        """Whether all sessions are over, their `on_close` too, in time."""
-        while self.greenlets and monotonic() < deadline:
-            gevent.sleep(POLL_S)
-        return not self.greenlets
-
-    def kill(self) -> None:
-        """Interrupt hooks that still run, by GreenletExit, and give them `KILL_S` to end."""
-        gevent.killall(list(self.greenlets), block=False)
-        self.ended_by(monotonic() + KILL_S)
-
-    def end(self) -> None:
-        """Nothing of it is left in the hub."""
-        self._roster.end()
-
-
 class _Faults(Events):
     """Logs what no hook is told. `told`: hooks have an `on_error`."""
 
     def __init__(self, *, told: bool) -> None:
         self._told = told
+
+    def tls_failed(self, listener: str, reason: str) -> None:
+        """See Events. Any stranger can make a handshake fail: that is no warning."""
+        log.info("%s: TLS handshake failed: %s", listener, reason)
 
     def fault(self, error: BaseException, where: str) -> None:
         """See Events."""

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import _socket
 from functools import partial
+from time import monotonic
 from typing import Any
+
+import gevent
 
 from mta_front.hooks import Hooks
 from mta_front.net.listener import Listener
@@ -20,15 +23,25 @@ from mta_front.net.stream import Stream
 from mta_front.net.tally import LocalTally, Tally
 from mta_front.observe.events import NOBODY, Events
 
+KILL_S = 1.0
+"""How long a hook has to end when it was interrupted."""
+
+POLL_S = 0.01
+
 
 class Server:
-    """All listeners of one process. `max_connections`: sessions at once, 0 = no limit."""
+    """All listeners of one process. `max_connections`: sessions at once, 0 = no limit.
+
+    `greenlets`: those in which sessions, and so hooks, run.
+    """
 
     def __init__(self, sink: Events = NOBODY, max_connections: int = 0) -> None:
         self._sink = sink
         self._roster = Roster(max_connections)
         self._listeners: list[Listener] = []
         self._resolver: SystemResolver | None = None
+        self._started = False
+        self.greenlets: set[Any] = set()
 
     @property
     def sessions(self) -> int:
@@ -36,7 +49,10 @@ class Server:
         return len(self._roster)
 
     def add(self, sock: _socket.socket, options: SessionOptions, hooks: Hooks, tally: Tally | None = None) -> None:
-        """Serve `sock` (listening, non-blocking; it stays the caller's). `tally`: sessions at once, default any."""
+        """Serve `sock` (listening, non-blocking; it stays the caller's). `tally`: sessions at once, default any.
+
+        After the start it is served at once.
+        """
         roster = self._roster
         counted = tally or LocalTally(0)
         if options.reverse_lookup and options.resolver is None:
@@ -57,6 +73,8 @@ class Server:
                 roster.release()
 
         self._listeners.append(Listener(sock, serve, admit, partial(self._sink.fault, where="accept")))
+        if self._started:
+            self._listeners[-1].start()
 
     def _serve(self, options: SessionOptions, hooks: Hooks, sock: _socket.socket, peer: Any) -> None:
         try:
@@ -64,10 +82,16 @@ class Server:
         except OSError:  # gone before we looked
             sock.close()
             return
-        Pump(Stream(sock), session, options, hooks, self._roster, self._sink).run()
+        current = gevent.getcurrent()
+        self.greenlets.add(current)
+        try:
+            Pump(Stream(sock), session, options, hooks, self._roster, self._sink).run()
+        finally:
+            self.greenlets.discard(current)
 
     def start(self) -> None:
         """Begin to accept."""
+        self._started = True
         self._roster.start()
         for listener in self._listeners:
             listener.start()
@@ -83,3 +107,18 @@ class Server:
         True when nothing had to be cut.
         """
         return self._roster.drain(timeout_s)
+
+    def ended_by(self, deadline: float) -> bool:
+        """Whether all sessions are over, their `on_close` too, by `deadline` (monotonic seconds)."""
+        while self.greenlets and monotonic() < deadline:
+            gevent.sleep(POLL_S)
+        return not self.greenlets
+
+    def kill(self) -> None:
+        """Interrupt hooks that still run, by GreenletExit, and give them `KILL_S` to end."""
+        gevent.killall(list(self.greenlets), block=False)
+        self.ended_by(monotonic() + KILL_S)
+
+    def end(self) -> None:
+        """Leave nothing in the hub; for who goes on with it."""
+        self._roster.end()

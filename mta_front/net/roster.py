@@ -60,6 +60,11 @@ class Roster:
         """Begin to watch over deadlines."""
         self._sweeper = gevent.spawn(self._sweep)
 
+    def end(self) -> None:
+        """Watch no longer."""
+        if self._sweeper is not None:
+            self._sweeper.kill()
+
     def join(self, member: Member) -> None:
         """A session begins."""
         self._members.add(member)

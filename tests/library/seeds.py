@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-TLS = "comes with TLS"
-SASL = "comes with authentication"
 PROXY = "comes with the PROXY protocol, XCLIENT and XFORWARD"
 
 NONE = object()
@@ -36,17 +34,17 @@ class Row:
 HOST = "system hostname"
 
 CONFIGURATION = [
-    Row("configuration", "secure", "secure", False, TLS),
-    Row("configuration", "needsUpgrade", "needs_upgrade", False, TLS),
+    Row("configuration", "secure", "secure", False),
+    Row("configuration", "needsUpgrade", "needs_upgrade", False),
     Row("configuration", "name", "name", HOST),
     Row("configuration", "banner", "banner", ""),
     Row("configuration", "lmtp", "lmtp", False),
     Row("configuration", "heloResponse", "helo_response", "%s Nice to meet you, %s"),
-    Row("configuration", "authMethods", "auth_methods", ["PLAIN", "LOGIN"], SASL),
+    Row("configuration", "authMethods", "auth_methods", ["PLAIN", "LOGIN"]),
     Row("configuration", "authOptional", "auth_optional", False),
-    Row("configuration", "allowInsecureAuth", "allow_insecure_auth", False, SASL),
+    Row("configuration", "allowInsecureAuth", "allow_insecure_auth", False),
     Row("configuration", "authRequiredMessage", "auth_required_message"),
-    Row("configuration", "hideSTARTTLS", "hide_starttls", False, TLS),
+    Row("configuration", "hideSTARTTLS", "hide_starttls", False),
     Row("configuration", "hideSize", "hide_size", False),
     Row("configuration", "hidePIPELINING", "hide_pipelining", False),
     Row("configuration", "hideDSN", "hide_dsn", True),
@@ -65,26 +63,26 @@ CONFIGURATION = [
     Row("configuration", "useProxy", "use_proxy", False, PROXY),
     Row("configuration", "disableReverseLookup", "reverse_lookup", False),
     Row("configuration", "resolver", "resolver"),
-    Row("configuration", "key", "key", NONE, TLS),
-    Row("configuration", "cert", "cert", NONE, TLS),
-    Row("configuration", "ca", "ca", NONE, TLS),
-    Row("configuration", "requestCert", "request_cert", NONE, TLS),
-    Row("configuration", "rejectUnauthorized", "reject_unauthorized", NONE, TLS),
-    Row("configuration", "minVersion", "min_version", NONE, TLS),
-    Row("configuration", "maxVersion", "max_version", NONE, TLS),
-    Row("configuration", "sniOptions", "sni", NONE, TLS),
+    Row("configuration", "key", "key"),
+    Row("configuration", "cert", "cert"),
+    Row("configuration", "ca", "ca"),
+    Row("configuration", "requestCert", "request_cert"),
+    Row("configuration", "rejectUnauthorized", "reject_unauthorized"),
+    Row("configuration", "minVersion", "min_version"),
+    Row("configuration", "maxVersion", "max_version"),
+    Row("configuration", "sniOptions", "sni"),
 ]
 
 METHODS = [
     Row("method", "listen", "listen"),
     Row("method", "close", "close"),
-    Row("method", "updateSecureContext", "update_secure_context", NONE, TLS),
+    Row("method", "updateSecureContext", "update_secure_context"),
 ]
 
 CALLBACKS = [
     Row("callback", "onConnect", "on_connect"),
-    Row("callback", "onSecure", "on_secure", NONE, TLS),
-    Row("callback", "onAuth", "on_auth", NONE, SASL),
+    Row("callback", "onSecure", "on_secure"),
+    Row("callback", "onAuth", "on_auth"),
     Row("callback", "onMailFrom", "on_mail_from"),
     Row("callback", "onRcptTo", "on_rcpt_to"),
     Row("callback", "onData", "on_data"),
@@ -102,7 +100,7 @@ STREAM = [
 SESSION = [
     Row("session", "id", "id"),
     Row("session", "secure", "secure"),
-    Row("session", "servername", "servername", NONE, TLS),
+    Row("session", "servername", "servername"),
     Row("session", "localAddress", "local_address"),
     Row("session", "localPort", "local_port"),
     Row("session", "remoteAddress", "remote_address"),
@@ -111,7 +109,7 @@ SESSION = [
     Row("session", "hostNameAppearsAs", "host_name_appears_as"),
     Row("session", "openingCommand", "opening_command"),
     Row("session", "transmissionType", "transmission_type"),
-    Row("session", "tlsOptions", "tls_options", NONE, TLS),
+    Row("session", "tlsOptions", "tls_options"),
     Row("session", "user", "user"),
     Row("session", "transaction", "transaction"),
     Row("session", "envelope", "envelope"),
@@ -137,7 +135,7 @@ ADDRESS = [
 ]
 
 CREDENTIALS = [
-    Row("auth", name, ours, NONE, SASL)
+    Row("auth", name, ours)
     for name, ours in [
         ("method", "method"),
         ("username", "username"),

@@ -12,14 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from mta_front import Hooks, SMTPServer
 from mta_front.arguments import Arguments, Options, checked
+from mta_front.certified import TLS_CHECKS
 from mta_front.config import Listener
 from mta_front.hooks import HOOKS, Address, Session
 from mta_front.net.options import SessionOptions
 from tests.library.seeds import ROWS
 
 OPTIONS = {option.name for option in fields(SessionOptions) if option.init}
-OPTIONS |= {option.name for option in fields(Arguments)} - {"hooks", "session"}
-LATER = {row.ours for row in ROWS if row.later} | {"tls"}
+OPTIONS |= {option.name for option in fields(Arguments)} - {"hooks", "session", "certified"}
+OPTIONS -= {"tls"}  # is made of those that follow
+OPTIONS |= set(TLS_CHECKS)
+LATER = {row.ours for row in ROWS if row.later}
 
 
 def test_each_option_can_be_given_and_is_typed() -> None:
@@ -61,6 +64,13 @@ def is_known(name: str) -> bool:
         ("data_size_limit", "size_bytes"),
         ("handle_DATA", "on_data"),
         ("hook", "hooks"),
+        ("needsUpgrade", "needs_upgrade"),
+        ("hideSTARTTLS", "hide_starttls"),
+        ("sniOptions", "sni"),
+        ("certificate", "cert"),
+        ("tls_context", "cert"),
+        ("require_starttls", "needs_upgrade"),
+        ("authenticator", "on_auth"),
     ],
 )
 def test_an_unknown_option_names_the_nearest_known_one(name: str, meant: str) -> None:
@@ -100,6 +110,10 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("disabled_commands", [1], TypeError, "must be a list of commands"),
     ("disabled_commands", ["VRFYY"], ValueError, "must be commands among AUTH, BDAT"),
     ("disabled_commands", ["QUIT"], ValueError, "must be commands among"),
+    ("auth_methods", "PLAIN", TypeError, "must be a list of mechanisms"),
+    ("auth_methods", [None], TypeError, "must be a list of mechanisms"),
+    ("auth_methods", ["PLAIN", "NTLM"], ValueError, "must be mechanisms among EXTERNAL, SCRAM-SHA-256-PLUS, SCRAM-"),
+    ("secure", "yes", TypeError, "must be True or False"),
     ("bare_newline", "keep", ValueError, "must be 'normalize' or 'reject' or 'accept'"),
     ("bare_newline_exempt", "10.0.0.0/8", TypeError, "must be a list of networks"),
     ("bare_newline_exempt", ["10.0.0.1/8"], ValueError, "has host bits set"),
@@ -120,8 +134,8 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: Any, kind: 
 
 SAMPLES: list[Any] = [
     "", "x", "mx.example.net", "a b", "a\r\nb", "x" * 400, "x" * 401, "ä", "normalize", "accept", "reject", "keep",
-    True, False, 0, 1, -1, 60, 61, 65_536, 65_537, 1.5, 0.0, 61.0, float("inf"), float("nan"), [], ["VRFY"], ["QUIT"],
-    ["NOPE"], ["10.0.0.0/8"], ["10.0.0.1/8"], [ip_network("::1/128")], ["::1"],
+    True, False, 0, 1, -1, 60, 61, 32_768, 32_769, 1.5, 0.0, 61.0, float("inf"), float("nan"), [], ["VRFY"], ["QUIT"],
+    ["NOPE"], ["PLAIN", "XOAUTH2"], ["NTLM"], ["10.0.0.0/8"], ["10.0.0.1/8"], [ip_network("::1/128")], ["::1"],
 ]  # fmt: skip
 
 DIFFERS: list[tuple[str, Any]] = [
@@ -151,10 +165,18 @@ def test_the_library_allows_what_the_settings_allow(name: str) -> None:
 
 def test_values_are_made_what_sessions_use() -> None:
     networks = ["10.0.0.0/8", ip_network("2001:db8::/32"), "192.0.2.1"]
-    options = checked(None, {"bare_newline_exempt": iter(networks), "disabled_commands": ("vrfy",)}).session
+    given = {"bare_newline_exempt": iter(networks), "disabled_commands": ("vrfy",), "auth_methods": {"Cram-MD5": 1}}
+    options = checked(None, given).session
     assert [str(each) for each in options.bare_newline_exempt] == ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"]
     assert options.disabled_commands == {"VRFY"}
+    assert options.auth_methods == ("CRAM-MD5",)
     assert options.name == socket.gethostname()
+
+
+def test_an_upgrade_that_is_needed_must_be_possible() -> None:
+    with pytest.raises(ValueError, match="needs_upgrade=True: nobody can, with STARTTLS among disabled_commands"):
+        SMTPServer(needs_upgrade=True, disabled_commands=["STARTTLS"])
+    SMTPServer(needs_upgrade=True, disabled_commands=["STARTTLS"], secure=True).close()
 
 
 class Fine(Hooks):

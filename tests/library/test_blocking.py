@@ -14,7 +14,7 @@ import gevent
 import pytest
 
 from mta_front.blocking import Errand, HooksInThreads, Threads
-from mta_front.hooks import HOOKS, Address, Defer, Hooks, Message, Reject, Session
+from mta_front.hooks import Address, Defer, Hooks, Message, Reject, Session
 from mta_front.smtp.credentials import Credentials
 from tests.library.served import BODY, Noting, os_threads, served
 from tests.smtp_talk import Talk, talk
@@ -294,7 +294,6 @@ def test_a_hook_that_is_not_there_costs_no_thread() -> None:
         assert os_threads() <= before + 1
 
 
-@pytest.mark.skipif("on_auth" not in HOOKS, reason="comes with authentication")
 def test_a_login_in_a_thread_asks_the_client_through_its_session() -> None:
     """`credentials.ask` belongs to the session's greenlet; SCRAM calls it from the hook."""
     asked: list[tuple[bytes, int]] = []

@@ -97,7 +97,7 @@ def test_transactions_count_from_one() -> None:
         client.expect("MAIL FROM:<a@b.example>", 250)
         client.expect("RSET", 250)
         client.send(BODY)
-    assert [number for name, number in hooks.seen if name in ("rcpt", "data")] == [1, 1, 3, 3]
+    assert [number for name, number in hooks.seen if name in ("rcpt", "data")] == [1, 1, 2, 2]
 
 
 @pytest.mark.seed("session: user")

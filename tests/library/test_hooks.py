@@ -109,6 +109,7 @@ def answered(client: Talk, hook: str) -> Any:
         (Reject(), "554 5.7.1 Connection refused by policy"),
         (Reject(521, "5.3.2", "No mail here"), "521 5.3.2 No mail here"),
         (Defer(421, "4.7.0", "Slow down"), "421 4.7.0 Slow down"),
+        (Defer(), "421 4.7.0 Try again later"),
     ],
 )
 def test_a_connection_can_be_refused(error: BaseException, expected: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import mta_front
-from mta_front.arguments import RENAMED, Options, snake_case
+from mta_front.arguments import RENAMED, Options
+from mta_front.bounds import snake_case
 from mta_front.hooks import HOOKS, Address, Envelope, Message, Session
 from tests.library.seeds import CONFIGURATION, Row
 from tests.processes import ROOT

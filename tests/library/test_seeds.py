@@ -12,7 +12,9 @@ import pytest
 
 from mta_front import SMTPServer
 from mta_front.arguments import Arguments, checked
-from mta_front.hooks import HOOKS, Address, Envelope, Message, Session
+from mta_front.certified import TLS_CHECKS
+from mta_front.hooks import HOOKS, Address, Credentials, Envelope, Message, Session
+from mta_front.tls.options import TlsOptions
 from tests.library.seeds import CONFIGURATION, HOST, NONE, ROWS, Row
 
 HERE = Path(__file__).parent
@@ -45,13 +47,14 @@ def owners() -> dict[str, set[str]]:
     """Our names, by table."""
     options = {option.name for option in (*fields(type(checked(None, {}).session)), *fields(Arguments))}
     return {
-        "configuration": options,
+        "configuration": options | set(TLS_CHECKS),
         "method": set(dir(SMTPServer)),
         "callback": {*HOOKS, "Reject"},
         "stream": set(dir(Message)),
         "session": {each.name for each in fields(Session)},
         "envelope": {each.name for each in fields(Envelope)},
         "address": set(dir(Address)),
+        "auth": set(dir(Credentials)),
     }
 
 
@@ -70,15 +73,23 @@ def in_our_units(row: Row) -> Any:
         return not row.default
     if row.theirs == "disabledCommands":
         return frozenset(row.default)
-    if row.default is NONE:
-        return {"size": 0, "maxClients": 0, "authRequiredMessage": "", "resolver": None}[row.theirs]
-    return row.default
+    if row.theirs == "authMethods":
+        return tuple(row.default)
+    return NOT_GIVEN[row.theirs] if row.default is NONE else row.default
+
+
+NOT_GIVEN: dict[str, Any] = {
+    "size": 0, "maxClients": 0, "authRequiredMessage": "", "resolver": None,
+    "key": (), "cert": (), "ca": None, "requestCert": None, "rejectUnauthorized": None, "minVersion": "TLSv1.2",
+    "maxVersion": "", "sniOptions": {},
+}  # fmt: skip
+"""What an option is for which they name no default."""
 
 
 @pytest.mark.parametrize("row", [row for row in CONFIGURATION if not row.later], ids=lambda row: row.theirs)
 def test_the_defaults_are_theirs(row: Row) -> None:
     found = checked(None, {})
-    owner = found if hasattr(found, row.ours) else found.session
+    [owner] = [each for each in (found, found.session, TlsOptions()) if hasattr(each, row.ours)]
     ours = getattr(owner, row.ours)
     assert ours == in_our_units(row)
     assert type(ours) is type(in_our_units(row))
