@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import tomllib
 from pathlib import Path
 
@@ -98,6 +99,13 @@ HOOKS = {
     "talks": "print('noise')\nimport mta_front\nclass Policy(mta_front.Hooks):\n    pass\n",
     "raises": "import mta_front\nclass Policy(mta_front.Hooks):\n    def __init__(self):\n        raise OSError(5)\n",
     "ends": "import os\nos._exit(3)\n",
+    "leaves": "raise SystemExit(4)\n",
+    "forks": (
+        "import os, time, mta_front\nif os.fork() == 0:\n    began = time.monotonic()\n"
+        "    while not os.path.exists('done') and time.monotonic() < began + 20:\n        time.sleep(0.02)\n"
+        "    os._exit(0)\n"
+        "class Policy(mta_front.Hooks):\n    pass\n"
+    ),
     "patched": (
         "import socket, gevent.monkey, mta_front\n"
         "assert gevent.monkey.is_module_patched('socket')\n"
@@ -112,6 +120,7 @@ HOOKS = {
         ("good:Policy", None),
         ("talks:Policy", None),
         ("patched:Policy", None),
+        ("forks:Policy", None),
         ("unrelated:Policy", "cannot be used: TypeError: unrelated:Policy is no subclass of mta_front.Hooks"),
         ("function:Policy", "cannot be used: TypeError: function:Policy is no subclass of mta_front.Hooks"),
         ("good:Missing", "cannot be used: AttributeError: module 'good' has no attribute 'Missing'"),
@@ -123,6 +132,7 @@ HOOKS = {
         ("syntax:Policy", "cannot be used: SyntaxError: invalid syntax (syntax.py, line 1)"),
         ("raises:Policy", "cannot be used: OSError: 5 (…/raises.py:4)"),
         ("ends:Policy", "loading it ends the process (exit status 3)"),
+        ("leaves:Policy", "loading it ends the process (exit status 4)"),
     ],
 )
 @pytest.mark.parametrize("command", ["check", "serve"])
@@ -135,8 +145,11 @@ def test_hooks_class_is_tried_before_anything_starts(
     put(directory, GOOD + f"[hooks]\nclass = '{name}'\n")
     if fault is None:
         if command == "check":
+            began = time.monotonic()
             result = run(directory, "check")
             assert (result.code, result.lines) == (0, [])
+            put(directory, "", "done")
+            assert time.monotonic() - began < 15.0, "what the class left running was waited for"
         return
     result = run(directory, command)
     assert result.code == os.EX_CONFIG

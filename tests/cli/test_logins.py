@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -113,6 +114,16 @@ def test_remarks(files: Path, listener: str, rest: str, remarks: list[str]) -> N
     assert [line.replace("mta-front.toml:1: ", "").replace("mta-front.toml:2: ", "") for line in result.lines] == [
         f"remark: {remark}" for remark in remarks
     ]
+
+
+def test_serve_logs_remarks(files: Path) -> None:
+    """As the format of its log is. (It ends soon after, because its data_dir is a file.)"""
+    put(files, "[server]\ndata_dir = 'users'\n[[listeners]]\n")
+    result = run(files, "serve")
+    assert result.code == os.EX_CANTCREAT
+    line = json.loads(result.lines[0])
+    assert line["level"] == "warning"
+    assert line["remark"].startswith(f"mta-front.toml:3: {NOBODY}")
 
 
 @pytest.mark.parametrize(
