@@ -10,56 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
+from tests.library.examples import EXAMPLES, MESSAGE, running
 from tests.processes import ROOT
 from tests.smtp_talk import Talk, talk
-
-EXAMPLES = ROOT / "examples"
-MESSAGE = b"Subject: Hi\r\n\r\nHello.\r\n"
-
-
-class Running:
-    """A running example: its address, and its process."""
-
-    def __init__(self, process: subprocess.Popen[str], address: tuple[str, int] | str) -> None:
-        self.process = process
-        self.address = address
-
-    def end(self, number: signal.Signals = signal.SIGINT) -> str:
-        """Stop it; what it printed since its first line. It must end well."""
-        self.process.send_signal(number)
-        output = self.process.communicate(timeout=30)[0]
-        assert self.process.returncode == 0, output
-        return output
-
-
-@contextmanager
-def running(name: str, cwd: Path, where: str = "0") -> Iterator[Running]:
-    """Start it in `cwd`, wait until it listens; killed at the end if it did not end itself."""
-    process = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / name), where],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.match(r"listening on (.*):([0-9]+),", line)
-            assert found, line + process.stdout.read()
-            host, port = found[1], int(found[2])
-            yield Running(process, host.removeprefix("unix:") if host.startswith("unix:") else (host, port))
-        finally:
-            process.kill()
 
 
 def test_save_messages(tmp_path: Path) -> None:
@@ -108,7 +66,7 @@ def test_policy(tmp_path: Path) -> None:
 
 def test_lmtp(tmp_path: Path) -> None:
     with running("lmtp.py", tmp_path, "unix:lmtp.sock") as example:
-        with Talk(str(tmp_path / str(example.address))) as client:
+        with Talk(str(tmp_path / example.path)) as client:
             client.greeting("me.example", "LHLO")
             client.envelope("a@b.example", ["alice@ours.example", "bob@ours.example"])
             assert str(client.body(MESSAGE)) == "250 2.0.0 23 bytes for alice"
@@ -196,7 +154,7 @@ def test_the_readme_example(tmp_path: Path) -> None:
 def test_each_example_is_short_listed_and_tested() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     listed = set(re.findall(r"^\| \[(\w+\.py)\]\(\1\)", (EXAMPLES / "README.md").read_text("utf-8"), re.MULTILINE))
-    tests = Path(__file__).read_text("utf-8")
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_examples*.py"))
     assert names == listed
     for name in names:
         assert f"def test_{name.removesuffix('.py')}(" in tests
