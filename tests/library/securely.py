@@ -16,6 +16,11 @@ NAME = "mx.ours.example"
 """Whom the certificates of tests are for, where they say nothing else."""
 
 
+def pem(pair: Pair) -> dict[str, Any]:
+    """The options for this pair."""
+    return {"key": pair.key_pem, "cert": pair.chain_pem}
+
+
 def trusting(*authorities: Authority, client: Pair | None = None, directory: Path | None = None) -> ssl.SSLContext:
     """Trusts whom they have issued certificates to, and shows that of `client`, which is written to `directory`."""
     context = ssl.create_default_context(cadata="".join(each.pem.decode() for each in authorities))

@@ -12,16 +12,11 @@ from typing import Any
 import pytest
 
 from mta_front import Session, SMTPServer
-from tests.library.securely import NAME, secured, shown, trusting, trusting_anybody, upgraded
+from tests.library.securely import NAME, pem, secured, shown, trusting, trusting_anybody, upgraded
 from tests.library.served import BODY, Noting, served
 from tests.smtp_talk import Closed
 from tests.tls.authority import Authority, Pair
 from tests.wait import until
-
-
-def pem(pair: Pair) -> dict[str, Any]:
-    """The options for this pair."""
-    return {"key": pair.key_pem, "cert": pair.chain_pem}
 
 
 @pytest.mark.seed("method: updateSecureContext")

@@ -11,8 +11,8 @@ import pytest
 import mta_front
 from mta_front.arguments import RENAMED, Options
 from mta_front.bounds import snake_case
-from mta_front.hooks import HOOKS, Address, Envelope, Message, Session
-from tests.library.seeds import CONFIGURATION, Row
+from mta_front.hooks import HOOKS, Address, Credentials, Envelope, Message, Session
+from tests.library.seeds import CONFIGURATION, CREDENTIALS, Row
 from tests.processes import ROOT
 
 TEXT = (ROOT / "docs" / "migrating.md").read_text("utf-8")
@@ -27,6 +27,7 @@ FIELDS = {
     "envelope": {each.name for each in fields(Envelope)},
     "address": set(dir(Address)),
     "message": set(dir(Message)),
+    "credentials": set(dir(Credentials)),
 }
 NAMES = {*Options.__annotations__, *HOOKS, *dir(mta_front.SMTPServer), *mta_front.__all__, "message"}
 
@@ -53,6 +54,7 @@ def test_our_column_names_what_exists(row: list[str]) -> None:
 def test_each_option_of_the_seeds_is_there() -> None:
     theirs = {name for row in ROWS for name in re.findall(r"`(\w+)`", row[0])}
     assert {row.theirs for row in CONFIGURATION} - theirs == set()
+    assert [row.theirs for row in CREDENTIALS if f"`auth.{row.theirs}" not in TEXT] == []
 
 
 def test_what_is_later_there_is_later_in_the_tests_too() -> None:
