@@ -168,6 +168,8 @@ class Pump:
         out = connection.data_to_send()
         if out:
             self._send(out)
+        if connection.closed:  # by the core's own 421, in the middle of a message: nothing more is read
+            raise self._ending or SessionOver("limit")
         if self._ending is None:
             if self._roster.draining and connection.phase in _IDLE:
                 raise SessionOver("drain", replies.SHUTTING_DOWN)

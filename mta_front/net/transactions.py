@@ -13,6 +13,7 @@ from mta_front.net.options import SessionOptions
 from mta_front.observe.events import Events
 from mta_front.smtp import events, replies
 from mta_front.smtp.connection import Connection
+from mta_front.smtp.params import MailDsn
 from mta_front.smtp.replies import Reply
 
 
@@ -76,7 +77,7 @@ class Transactions:
             body_type=parameters.body_type,
             smtp_utf8=parameters.smtp_utf8,
             require_tls=parameters.require_tls,
-            dsn=parameters.dsn,
+            dsn=MailDsn(parameters.dsn.ret, parameters.dsn.envid),  # a hook may change it, and ours is everybody's
         )
         self._connection.reply(replies.SENDER_OK)
 
@@ -114,8 +115,9 @@ class Transactions:
         self._flush()  # now, whatever the hook does before it reads
         self._conduct.body_begins()
         message = IncomingMessage(self._pull)
+        accepted = len(self._session.envelope.rcpt_to) if self._options.lmtp else 1  # a hook may change the envelope
         try:
-            answers = self._judge(message)
+            answers = self._judge(message, accepted)
             message.drain()
         except MessageAbandoned:
             self._session.envelope = Envelope()
@@ -124,14 +126,14 @@ class Transactions:
         self._session.transaction += 1
         if message.refusal is not None:
             answers = [message.refusal]
-        if self._options.lmtp and len(answers) == 1:
-            answers *= len(self._session.envelope.rcpt_to)
+        if len(answers) == 1:
+            answers *= accepted
         self._report(answers, message.byte_length)
         connection.reply_each(answers)
         self._session.envelope = Envelope()
 
-    def _judge(self, message: IncomingMessage) -> list[Reply]:
-        """What the hook says of a message: one reply, or one for each recipient."""
+    def _judge(self, message: IncomingMessage, expected: int) -> list[Reply]:
+        """What the hook says of a message: one reply, or one for each of the recipients that were accepted."""
         session = self._session
         try:
             answer = self._hooks.on_data(message, session)
@@ -142,7 +144,6 @@ class Transactions:
         if answer is None or isinstance(answer, str | Reply | Refusal):
             return [reply_of(answer)]
         answers = [reply_of(each) for each in answer]
-        expected = len(session.envelope.rcpt_to) if self._options.lmtp else 1
         if len(answers) != expected:
             self._asking.fault(ValueError(f"on_data gave {len(answers)} answers where {expected} are due"), "DATA")
             return [replies.LOCAL_ERROR]

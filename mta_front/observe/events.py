@@ -46,7 +46,9 @@ class Events:
         """Certificate files changed; without `good` they cannot be used, the old ones serve on, and `why` says it."""
 
     def certificate(self, listener: str, name: str, serial: str, expires_at: float) -> None:
-        """A certificate that is served now. `name`: the SNI name, "" for the listener's own; `expires_at`: Unix time."""
+        """A certificate that is served now. `name`: the SNI name, "" for the listener's own; `expires_at`: Unix
+        time in seconds until which it is good.
+        """
 
     def fault(self, error: BaseException, where: str) -> None:
         """A bug: an exception that nobody expected. The session answers 451 4.3.0; somebody has to read this."""

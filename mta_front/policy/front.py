@@ -1,8 +1,8 @@
 """Our policy around the user's hooks: what `serve` runs for each listener.
 
 The order is fixed and no hook can change it (DECISIONS W1): the store must be there; authentication, sender authority
-and relay control come first, then the user's hook, which may refuse or rewrite; the spool comes last, after the user's `on_data` returned. `Front` wraps
-the user's class and is no base of it, so there is nothing to override.
+and relay control come first, then the user's hook, which may refuse or rewrite; the spool comes last, after the user's
+`on_data` returned. `Front` wraps the user's class and is no base of it, so there is nothing to override.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class Front(Hooks):
     def _take(self, message: Message, session: Session, upload: Upload) -> Reply | list[Reply]:
         upload.write(received(session, upload.id, self._server_name))
         spooled = SpooledMessage(message, upload)
+        named = len(session.envelope.rcpt_to)  # those that the client named: the hook may change the list
         answer = self._hooks.on_data(spooled, session)
         for _ in spooled:  # what the hook did not read
             pass
@@ -126,13 +127,15 @@ class Front(Hooks):
         recipients = [recipient.address for recipient in session.envelope.rcpt_to]
         if answer is None or isinstance(answer, str | Reply | Refusal):
             reply = replies.queued(upload.id) if answer is None else reply_of(answer)
+            if reply.code < 400 and not recipients:
+                raise ValueError("on_data took a message and left no recipients")  # 451, and reported
             if reply.code < 400:
                 upload.commit(_entry(session, upload, recipients))
             return reply
         # LMTP: the user's hook judged each recipient; the message is kept for those that it took
         each = [replies.queued(upload.id) if one is None else reply_of(one) for one in answer]
-        if not session.transmission_type.startswith("LMTP") or len(each) != len(recipients):
-            raise ValueError(f"on_data gave {len(each)} answers for {len(recipients)} recipients")  # 451, and reported
+        if not session.transmission_type.startswith("LMTP") or not len(each) == named == len(recipients):
+            raise ValueError(f"on_data gave {len(each)} answers for {named} recipients, and left {len(recipients)}")
         taken = [recipient for recipient, reply in zip(recipients, each, strict=True) if reply.code < 400]
         if taken:
             upload.commit(_entry(session, upload, taken))

@@ -125,8 +125,8 @@ class Connection:
         self.gate = None
 
     def receive(self, data: bytes) -> None:
-        """Take what the socket gave; b"" is nothing."""
-        if data:
+        """Take what the socket gave; b"" is nothing, and what comes after the end is dropped."""
+        if data and self._machine.phase is not _CLOSED:
             self._buffer.receive(data)
 
     # -- in: bytes to events -----------------------------------------------------------------------------------------
@@ -254,7 +254,9 @@ class Connection:
         try:
             octets, last = commands.chunk(argument)
         except BadSyntax as error:
-            return self._answer(_BDAT, error.reply)
+            if self._chunks is None:
+                return self._answer(_BDAT, error.reply)
+            return self._end(self._chunks, error.reply, last=False)
         refusal = self._illegal(_BDAT)
         if refusal is not None:
             self._discard_bytes = octets
@@ -278,11 +280,15 @@ class Connection:
             return segment
         self._in_chunk = False
         if chunks.last or chunks.refusal is not None:
-            self._chunks = None
-            self._cut_short = not chunks.last
-            self._pending = _DOT
-            return End(chunks.size_bytes, chunks.refusal)
+            return self._end(chunks, chunks.refusal, chunks.last)
         return self._answer(_BDAT, replies.CHUNK_OK)
+
+    def _end(self, chunks: ChunkReader, refusal: Reply | None, last: bool) -> End:
+        """The message in chunks is over: complete, or refused in its middle."""
+        self._chunks = None
+        self._cut_short = not last
+        self._pending = _DOT
+        return End(chunks.size_bytes, refusal)
 
     def _discard(self) -> Answered | None:
         """Drop what there is of an unwanted chunk; answer when it is all gone. None: more must come."""
@@ -349,6 +355,8 @@ class Connection:
         if not self._cut_short:
             self._out.extend(reply.wire for reply in each[:-1])
         self.reply(each[-1])
+        if any(reply.code == 421 for reply in each):
+            self._machine.close()
 
     def interrupt(self, reply: Reply) -> None:
         """Say something that answers nothing (421 before a close), and close."""

@@ -120,7 +120,7 @@ def test_no_domains_means_none(serve: Callable[..., Front], sink: Sink) -> None:
 
 def test_trusted_networks_may_relay(serve: Callable[..., Front], sink: Sink) -> None:
     """Only the networks named."""
-    listeners = [
+    listeners: list[dict[str, Any]] = [
         {
             "name": name,
             "bind": [f"127.0.0.1:{free_port()}"],

@@ -9,11 +9,12 @@ import threading
 import time
 from contextlib import ExitStack
 from time import monotonic
+from typing import Any
 
 import gevent
 import pytest
 
-from mta_front.hooks import Address, Defer, Hooks, Message, Reject, Reply, Session
+from mta_front.hooks import Address, Defer, Envelope, Hooks, Message, Reject, Reply, Session
 from tests.net.live import live
 from tests.smtp_talk import Talk
 from tests.wait import until
@@ -172,6 +173,62 @@ def test_354_comes_whatever_the_hook_does_before_it_reads() -> None:
         client.raw(b"DATA\r\n")
         assert client.reply(0.4).code == 354
         assert client.body(b"x\r\n").code == 250
+
+
+@pytest.mark.parametrize("change", ["clear", "double", "replace"])
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+def test_a_hook_that_changes_the_recipients_changes_no_count_of_replies(change: str, protocol: str) -> None:
+    """RFC 2033 §4.2: one reply for each recipient that the client named."""
+
+    class Changing(Hooks):
+        def on_data(self, message: Message, session: Session) -> None:
+            if change == "clear":
+                session.envelope.rcpt_to.clear()
+            elif change == "double":
+                session.envelope.rcpt_to *= 2
+            else:
+                session.envelope = Envelope()
+
+    lmtp = protocol == "lmtp"
+    with live(Changing(), lmtp=lmtp) as server, Talk(server.address) as client:
+        client.greeting(verb="LHLO" if lmtp else "EHLO")
+        client.envelope("a@b.example", ["c@d.example", "e@d.example"])
+        client.raw(b"x\r\n.\r\nNOOP\r\n")
+        answers = [client.reply() for _ in range(3 if lmtp else 2)]
+        assert [str(answer) for answer in answers] == ["250 2.0.0 Ok"] * len(answers)
+        client.expect("HELP", 214)
+        assert server.noted.faults == []
+
+
+def test_a_421_among_the_answers_of_lmtp_closes_after_all_of_them() -> None:
+    class Leaving(Hooks):
+        def on_data(self, message: Message, session: Session) -> list[Any]:
+            return [Defer(421, "4.3.2", "Later"), "taken"]
+
+    with live(Leaving(), lmtp=True) as server, Talk(server.address) as client:
+        client.greeting(verb="LHLO")
+        client.envelope("a@b.example", ["c@d.example", "e@d.example"])
+        assert client.body(b"x\r\n").code == 421
+        assert client.reply().code == 250
+        client.ended()
+
+
+def test_what_a_hook_does_to_an_envelope_stays_in_its_session() -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Asking(Hooks):
+        def on_rcpt_to(self, address: Address, session: Session) -> None:
+            dsn = session.envelope.dsn
+            seen.append((dsn.ret, dsn.envid))
+            dsn.ret, dsn.envid = "HDRS", "mine"
+
+    with live(Asking()) as server:
+        for _ in range(2):
+            with Talk(server.address) as client:
+                client.greeting()
+                client.expect("MAIL FROM:<a@b.example>", 250)
+                client.expect("RCPT TO:<c@d.example>", 250)
+    assert seen == [("", ""), ("", "")]
 
 
 def test_what_a_hook_leaves_unread_is_read_and_dropped() -> None:
