@@ -6,6 +6,7 @@ first needed.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -46,6 +47,9 @@ class TlsArguments(NameArguments, total=False):
 
 # -- what each may be ------------------------------------------------------------------------------------------------
 
+_NO_PATH = re.compile(r".*\n.*|[A-Za-z0-9+/=]{100,}", re.DOTALL)
+"""Text that would be taken for a path, and is rather a key that has lost its first and last line."""
+
 _SOURCES = "PEM or the path of a PEM file, as text, bytes or Path, or a list of them"
 
 
@@ -55,7 +59,9 @@ def _sources(name: str, value: object) -> tuple[Pem, ...]:
     found = tuple(value) if listed and isinstance(value, Iterable) else (value,)
     if not all(isinstance(source, str | bytes | Path) for source in found):
         raise TypeError(f"{name}=…: must be {_SOURCES}")
-    if not found or any(not source or "\n" in path_of(source) for source in found):
+    if not found or any(
+        not source or (isinstance(source, str) and _NO_PATH.fullmatch(path_of(source))) for source in found
+    ):
         raise ValueError(f"{name}=…: must be {_SOURCES}")
     return found
 

@@ -19,6 +19,7 @@ from tests.library.served import BODY, served
 from tests.smtp.sasl_talk import ScramClient, b64
 from tests.smtp_talk import Talk
 from tests.tls.authority import Authority, Pair
+from tests.wait import until
 
 OPEN: dict[str, Any] = {"auth_optional": False, "allow_insecure_auth": True}
 """Logins are needed, and TLS is not: most of these tests are about something else."""
@@ -213,6 +214,33 @@ def test_scram_with_keys_in_place_of_a_password(blocking: bool, name: str, passw
         if answer.code == 334:
             answer = client.command("")
         assert answer.code == code
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_client_that_gives_up_in_the_middle_of_scram(blocking: bool, leaves: bool) -> None:
+    """What `scram` raises then passes through the hook and is nobody's bug."""
+    heard: list[BaseException] = []
+    raised: list[BaseException] = []
+
+    def judge(credentials: Credentials, session: Session) -> str | None:
+        try:
+            return credentials.username if credentials.scram(decoy_keys(b"ours", "user", 4096)) else None
+        except ConnectionError as error:
+            raised.append(error)
+            raise
+
+    given = {"auth_methods": ["SCRAM-SHA-256"], "blocking_hooks": blocking, **OPEN}
+    with served(**given, on_auth=judge, on_error=lambda error, session: heard.append(error)) as server:
+        with Talk(server.address) as client:
+            client.greeting()
+            client.expect("AUTH SCRAM-SHA-256 " + b64(ScramClient("secret").first()), 334)
+            if not leaves:
+                client.expect("*", 501)
+                client.expect("NOOP", 250)
+        until(lambda: server.sessions == 0)
+    assert len(raised) == 1
+    assert heard == []
 
 
 def test_external_is_a_client_certificate(

@@ -129,6 +129,24 @@ print(server.close(), serving.join(5), serving.dead)
     assert run(program) == "True None True\n"
 
 
+def test_a_program_that_patches_everything_and_its_tls() -> None:
+    program = """
+from gevent import monkey; monkey.patch_all()
+import smtplib, ssl
+from mta_front import SMTPServer
+def let_in(credentials, session):
+    return credentials.username if credentials.validate_password("secret") else None
+for blocking in (False, True):
+    with SMTPServer(on_auth=let_in, auth_methods=["CRAM-MD5"], blocking_hooks=blocking) as server:
+        with smtplib.SMTP(*server.listen()) as client:
+            client.starttls(context=ssl._create_unverified_context())
+            server.update_secure_context(min_version="TLSv1.3")
+            client.login("user", "secret")
+            print(client.sendmail("a@b.example", ["c@d.example"], "hello\\r\\n"))
+"""
+    assert run(program) == "{}\n{}\n"
+
+
 def test_a_program_that_patches_everything() -> None:
     """Then its threads are greenlets in one hub, which stays."""
     program = """

@@ -326,3 +326,16 @@ def test_a_program_without_monkey_patches_closes_in_the_middle_of_a_handshake() 
         until(lambda: server.sessions == 1)
         assert server.close(0) in (True, False)
         client.ended()
+
+
+def test_50_servers_with_tls_leave_no_file_open(pair: Pair) -> None:
+    """OpenSSL reads certificates from files: those in memory are closed again."""
+
+    def once() -> int:
+        with served(secure=True, **pem(pair)) as server:
+            server.update_secure_context(**pem(pair))
+            secured(server.address, trusting_anybody()).close()
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    first = once()
+    assert [once() for _ in range(50)][-1] == first

@@ -83,7 +83,14 @@ def test_keys_are_never_shown(pair: Pair, authority: Authority, tmp_path: Path) 
     """Not in a repr, not in what is said of a mistake, whatever was mistaken for what."""
     secret = pair.key_pem.decode().splitlines()[1]
     texts = []
-    for key in (pair.key_pem, pair.key_pem.decode(), secret + "\n" + secret, [pair.key_pem, 1], {"a": pair.key_pem}):
+    for key in (
+        pair.key_pem,
+        pair.key_pem.decode(),
+        secret + "\n" + secret,
+        secret + secret,
+        [pair.key_pem, 1],
+        {"a": pair.key_pem},
+    ):
         for given in (
             {"key": key},
             {"cert": key},
