@@ -18,6 +18,8 @@ PACKAGES = {
     "smtp-sink": "postfix",
     "swaks": "swaks",
     "gsasl": "gsasl",
+    "openssl": "openssl",
+    "dovecot": "dovecot-core",
     "msmtp": "msmtp",
     "node": "nodejs",
     "haproxy": "haproxy",

@@ -12,6 +12,8 @@ smtp-sink:postfix
 swaks:swaks
 msmtp:msmtp
 gsasl:gsasl
+openssl:openssl
+dovecot:dovecot-core
 node:nodejs
 npm:npm
 haproxy:haproxy
@@ -30,6 +32,9 @@ for pair in $programs; do
 done
 if [ ! -e /usr/include/stdio.h ]; then
     missing="$missing stdio.h" packages="$packages libc6-dev"
+fi
+if ! ls /usr/lib/*/sasl2/libscram.so >/dev/null 2>&1; then # how Postfix's client logs in
+    missing="$missing Cyrus-SASL" packages="$packages libsasl2-modules"
 fi
 
 if [ -n "$packages" ]; then

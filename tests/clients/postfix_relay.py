@@ -44,7 +44,6 @@ smtputf8_enable = yes
 disable_dns_lookups = yes
 smtp_host_lookup = native
 default_transport = {transport}
-{client}_tls_security_level = none
 {client}_line_length_limit = 0
 {client}_discard_ehlo_keywords = {discarded}
 """
@@ -63,6 +62,7 @@ smtp       unix  -  -  n  -     1  smtp -v
 lmtp       unix  -  -  n  -     1  lmtp -v
 error      unix  -  -  n  -     -  error
 anvil      unix  -  -  n  -     1  anvil
+tlsmgr     unix  -  -  n  1000? 1  tlsmgr
 scache     unix  -  -  n  -     1  scache
 postlog    unix-dgram n - n -   1  postlogd
 """
@@ -71,7 +71,10 @@ postlog    unix-dgram n - n -   1  postlogd
 class PostfixRelay(Program):
     """Relays to 127.0.0.1:`next_port` by `protocol`, "smtp" or "lmtp". `directory` must be open to every user."""
 
-    def __init__(self, directory: Path, next_port: int, protocol: str, *, pipelining: bool = True) -> None:
+    def __init__(
+        self, directory: Path, next_port: int, protocol: str, *, pipelining: bool = True, settings: str = ""
+    ) -> None:
+        """`settings`: more lines of main.cf, which go over ours."""
         program("smtp-source")  # Postfix is installed
         if os.getuid() != 0:
             missing("Postfix starts only for root")
@@ -86,6 +89,7 @@ class PostfixRelay(Program):
             client=protocol,
             discarded="" if pipelining else "pipelining",
         )
+        main += settings or f"{protocol}_tls_security_level = none\n"
         (directory / "main.cf").write_text(main)
         (directory / "master.cf").write_text(MASTER.format(port=self.port))
         for name in ("data", *(f"queue/{queue}" for queue in QUEUES)):

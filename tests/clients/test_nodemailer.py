@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.clients.door import PROTOCOLS, Door
 from tests.clients.letters import LETTERS
-from tests.needs import node_packages, program
-from tests.processes import clean_environment
-
-SEND = Path(__file__).parent / "nodemailer" / "send.js"
+from tests.clients.nodemailer_run import nodemailer
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -26,13 +22,7 @@ def test_nodemailer(door: Door, tmp_path: Path, protocol: str) -> None:
             {"file": str(file), "from": letter.mail_from, "to": letter.rcpt_to, "eightBit": letter.eight_bit}
         )
     job = {"port": door.port(protocol), "lmtp": protocol == "lmtp", "letters": letters}
-    done = subprocess.run(
-        [program("node"), str(SEND), json.dumps(job)],
-        env=clean_environment() | {"NODE_PATH": str(node_packages("nodemailer"))},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
+    done = nodemailer(job)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     for letter, answer in zip(LETTERS, answers, strict=True):
