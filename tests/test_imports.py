@@ -19,6 +19,10 @@ MAINS = ("mta_front.worker", "mta_front.relaying", "mta_front.administering", "m
 
 LIBRARY = tuple(f"mta_front.{name}" for name in ("library", "running", "arguments", "blocking", "doors"))
 
+PROXY_PROTOCOL = tuple(f"mta_front.{name}" for name in ("proxyproto", "proxytlv", "proxybuild", "proxyrefusal"))
+
+WITHOUT_SOCKETS = (*WORLDS, "socket", "select", "selectors", "ssl", "threading", "asyncio")
+
 APPARATUS = ("mta_front.store", "mta_front.policy", "mta_front.master", "mta_front.settings", "mta_front.config")
 """What `serve` has and the library has not."""
 
@@ -26,7 +30,8 @@ RULES: list[tuple[str, tuple[str, ...], str]] = [
     # importers, what they must not import, why
     ("mta_front.smtp", ("mta_front.net", "mta_front.store", "mta_front.policy", "mta_front.relay"), "the core is pure"),
     ("mta_front.smtp", ("mta_front.hooks", "mta_front.server", "mta_front.observe"), "the core is pure"),
-    ("mta_front.smtp", (*WORLDS, "socket", "select", "selectors", "ssl", "threading", "asyncio"), "the core is pure"),
+    ("mta_front.smtp", WITHOUT_SOCKETS, "the core is pure"),
+    *[(part, WITHOUT_SOCKETS, "the PROXY protocol is octets") for part in PROXY_PROTOCOL],
     ("mta_front.store", ("mta_front.smtp", "mta_front.net", "mta_front.policy", "mta_front.relay"), "no SMTP in there"),
     ("mta_front.store", ("mta_front.hooks", "mta_front.server"), "no SMTP in there"),
     ("mta_front.net", ("mta_front.store", "mta_front.policy", "mta_front.relay", "redis"), "the pump has no store"),
@@ -144,6 +149,18 @@ def test_the_pure_parts_need_little(package: str, libraries: set[str]) -> None:
         if within(module, package)
         for name, _ in imports(module)
         if name.partition(".")[0] not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", PROXY_PROTOCOL)
+def test_the_proxy_protocol_needs_the_standard_library_only(module: str) -> None:
+    import sys
+
+    wrong = [
+        f"{module}:{line} imports {name}"
+        for name, line in imports(module)
+        if name not in PROXY_PROTOCOL and name.partition(".")[0] not in sys.stdlib_module_names
     ]
     assert not wrong, "\n".join(wrong)
 
