@@ -263,12 +263,16 @@ def refusal_of(error: BaseException, default: Reply) -> Reply | None:
 
 
 def reply_of(answer: Answer) -> Reply:
-    """The reply that an answer of `on_data` stands for."""
+    """The reply that an answer of `on_data` stands for. Raises TypeError for what is none."""
     if isinstance(answer, Refusal):
         return answer.reply(TRANSACTION_REFUSAL)
     if isinstance(answer, str):
         return Reply(250, "2.0.0", answer)
-    return OK if answer is None else answer
+    if answer is None:
+        return OK
+    if type(answer) is not Reply or answer.code // 100 == 3:  # whatever a hook returns
+        raise TypeError(f"on_data answers with None, a text, a Reply (2xx, 4xx, 5xx) or a refusal, not {answer!r}")
+    return answer
 
 
 def is_overridden(hooks: Hooks, name: str) -> bool:

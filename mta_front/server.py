@@ -22,6 +22,7 @@ from mta_front.net.session import Pump
 from mta_front.net.stream import Stream
 from mta_front.net.tally import LocalTally, Tally
 from mta_front.observe.events import NOBODY, Events
+from mta_front.smtp import replies
 
 KILL_S = 1.0
 """How long a hook has to end when it was interrupted."""
@@ -72,7 +73,8 @@ class Server:
                 counted.leave()
                 roster.release()
 
-        self._listeners.append(Listener(sock, serve, admit, partial(self._sink.fault, where="accept")))
+        refusal = b"" if options.secure else replies.TOO_MANY_CONNECTIONS.wire  # nothing in clear to who expects TLS
+        self._listeners.append(Listener(sock, serve, admit, partial(self._sink.fault, where="accept"), refusal))
         if self._started:
             self._listeners[-1].start()
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gevent
-
 from mta_front.hooks import Hooks, Session, refusal_of
 from mta_front.observe.events import Events
 from mta_front.smtp import replies
 from mta_front.smtp.replies import Reply
 
-HOOK_ERRORS = (Exception, gevent.Timeout, gevent.GreenletExit, SystemExit, KeyboardInterrupt)
-"""What a hook, or code that it calls, may raise: a `sys.exit()` in there must not end a worker and its sessions."""
+HOOK_ERRORS = BaseException
+"""What a hook, or code that it calls, may raise: a `sys.exit()` in there must not end a worker and its sessions, and a
+time-out or a cancellation that it forgot to catch is a fault of its own.
+"""
 
 
 class Asking:

@@ -23,7 +23,16 @@ class SessionOver(ConnectionError):
 class Conduct:
     """The counts of one session. Its methods raise SessionOver when there was too much of something."""
 
-    __slots__ = ("_connection", "_credit_s", "_errors", "_line_since", "_options", "_unauthenticated", "messages")
+    __slots__ = (
+        "_connection",
+        "_credit_s",
+        "_errors",
+        "_in_message",
+        "_line_since",
+        "_options",
+        "_unauthenticated",
+        "messages",
+    )
 
     def __init__(self, options: SessionOptions, connection: Connection) -> None:
         self._options = options
@@ -31,7 +40,8 @@ class Conduct:
         self._errors = 0
         self._unauthenticated = 0
         self._line_since = 0.0  # when the wait for the present command began; 0.0: it did not yet
-        self._credit_s = 0.0  # how much longer the client may take for the message
+        self._in_message = False
+        self._credit_s = 0.0  # how much longer the client may take for the message, or for a chunk that nobody wants
         self.messages = 0
 
     # -- what it does ------------------------------------------------------------------------------------------------
@@ -72,16 +82,20 @@ class Conduct:
 
     # -- how long it takes -------------------------------------------------------------------------------------------
 
-    def body_begins(self) -> None:
-        """354 was said, or the first chunk comes."""
-        self._credit_s = self._options.socket_timeout_s
+    def line_begins(self) -> None:
+        """What was due before was said: the wait for the next line begins."""
+        self._line_since = 0.0
 
     def patience_s(self, now: float, in_message: bool) -> float:
         """How long to wait for bytes. A drip resets nothing: a command line has one time, however many pieces it comes
         in, and in a message each octet buys its share of a second at the least rate.
         """
         if in_message:
+            if not self._in_message:
+                self._in_message = True
+                self._credit_s = self._options.socket_timeout_s
             return self._credit_s
+        self._in_message = False
         if not self._line_since:
             self._line_since = now
         return self._line_since + self._options.socket_timeout_s - now

@@ -10,8 +10,6 @@ from typing import Any
 
 import gevent
 
-from mta_front.smtp import replies
-
 ACCEPTS_PER_TURN = 64
 """Accepted in a row before other greenlets run (DECISIONS P9)."""
 
@@ -24,7 +22,7 @@ _READ = 1
 
 class Listener:
     """`sock` listens and is non-blocking; it stays its owner's. `serve(sock, peer)` runs in a greenlet per connection;
-    `admit()` counts it in, or says that there are too many: then the client hears 421 4.3.2.
+    `admit()` counts it in, or says that there are too many: then the client hears `refusal` (b"": nothing).
     """
 
     def __init__(
@@ -33,11 +31,13 @@ class Listener:
         serve: Callable[[_socket.socket, Any], None],
         admit: Callable[[], bool],
         failed: Callable[[BaseException], None],
+        refusal: bytes,
     ) -> None:
         self._sock = sock
         self._serve = serve
         self._admit = admit
         self._failed = failed
+        self._refusal = refusal
         self._family, self._type, self._proto = sock.family, sock.type, sock.proto
         self._watcher: Any = None
         self._pause: Any = None
@@ -77,10 +77,10 @@ class Listener:
             if self._admit():
                 gevent.spawn_raw(self._serve, sock, peer)
             else:
-                _turn_away(sock)
+                self._turn_away(sock)
 
-
-def _turn_away(sock: _socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.send(replies.TOO_MANY_CONNECTIONS.wire)
-    sock.close()
+    def _turn_away(self, sock: _socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if self._refusal:
+                sock.send(self._refusal)
+        sock.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mta_front.hooks import AuthRejected, Session
 from mta_front.net.asking import HOOK_ERRORS, Asking
-from mta_front.net.conduct import SessionOver
+from mta_front.net.conduct import Conduct, SessionOver
 from mta_front.net.options import SessionOptions
 from mta_front.observe.events import Events
 from mta_front.smtp import events, replies
@@ -34,7 +34,7 @@ class ExchangeOver(ConnectionError):
 class Login:
     """Answers AUTH. `next_response` waits for the line after a 334 (None: too long); it raises SessionOver."""
 
-    __slots__ = ("_asking", "_connection", "_next_response", "_options", "_over", "_session", "_sink")
+    __slots__ = ("_asking", "_conduct", "_connection", "_next_response", "_options", "_over", "_session", "_sink")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Login:
         session: Session,
         options: SessionOptions,
         asking: Asking,
+        conduct: Conduct,
         next_response: Callable[[], str | None],
         sink: Events,
     ) -> None:
@@ -49,12 +50,14 @@ class Login:
         self._session = session
         self._options = options
         self._asking = asking
+        self._conduct = conduct
         self._next_response = next_response
         self._sink = sink
         self._over: Reply | None = None
 
     def auth(self, event: events.Auth, channel_binding: bytes | None) -> None:
         """One AUTH command, to its end. `channel_binding`: tls-exporter's (RFC 9266); None: there is none."""
+        self._conduct.in_step()  # RFC 4954 §4: the last command of a group
         refusal = self._refusal(event.mechanism, channel_binding)
         if refusal is None:
             refusal = self._exchange(event, channel_binding)

@@ -9,6 +9,7 @@ good for logs and greetings, not for a decision. What is no host name is not tak
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -91,15 +92,16 @@ def client_hostname(resolver: Resolver | None, address: str, timeout_s: float) -
     """
     if not address:
         return "localhost"
-    names: Sequence[str] = ()
+    name: object = ""
     if resolver is not None:
-        try:
-            with gevent.Timeout(timeout_s):
-                names = resolver.reverse(address)
-        except (Exception, gevent.Timeout):  # noqa: BLE001 (a foreign object, and a wire format)
-            names = ()
-    if names and len(names[0]) <= MAX_NAME_OCTETS and _NAME.fullmatch(names[0]):
-        return names[0]
+        # A foreign object, and a wire format: whatever it raises, and however long it takes
+        with contextlib.suppress(Exception, gevent.Timeout, SystemExit), gevent.Timeout(timeout_s):
+            names = resolver.reverse(address)
+            name = names if isinstance(names, str) else next(iter(names), "")
+    if isinstance(name, str):
+        name = name.removesuffix(".")
+        if len(name) <= MAX_NAME_OCTETS and _NAME.fullmatch(name):
+            return name
     return f"[{address}]"
 
 

@@ -21,7 +21,7 @@ from mta_front.net.login import Login, transmission_type
 from mta_front.net.options import SessionOptions
 from mta_front.net.reverse import client_hostname
 from mta_front.net.roster import Roster
-from mta_front.net.stream import RECEIVE_BYTES, Stream
+from mta_front.net.stream import RECEIVE_BYTES, YIELD_S, Stream
 from mta_front.net.tlsstream import TlsStream
 from mta_front.net.transactions import MessageAbandoned, Transactions
 from mta_front.observe.events import Events
@@ -36,6 +36,9 @@ from mta_front.tls.failure import TlsFailure
 EVENTS_PER_TURN = 64
 """After so many events the pump lets others run, so that one client that never pauses delays nobody (DECISIONS P9)."""
 
+TURN_S = 0.004
+"""… or after so long, for some events are slow: 64 KiB of bare newlines take milliseconds to normalize."""
+
 LAST_WORD_S = 10.0
 """So long the reply that ends a session may take, when the client does not read."""
 
@@ -48,7 +51,7 @@ class Pump:
 
     __slots__ = (
         "_asking", "_conduct", "_connection", "_end_at", "_ending", "_hooks", "_login", "_options", "_roster", "_sink",
-        "_stream", "_transactions", "_turns", "deadline", "session",
+        "_stream", "_transactions", "_turn_ends_at", "_turns", "deadline", "session",
     )  # fmt: skip
 
     def __init__(
@@ -72,8 +75,9 @@ class Pump:
         self._transactions = Transactions(
             self._connection, session, options, self._asking, self._conduct, self._pull, self._flush, sink
         )
-        self._login = Login(self._connection, session, options, self._asking, self._next_response, sink)
+        self._login = Login(self._connection, session, options, self._asking, self._conduct, self._next_response, sink)
         self._turns = 0
+        self._turn_ends_at = monotonic() + TURN_S
         self._ending: SessionOver | None = None
         self._end_at = monotonic() + options.session_timeout_s if options.session_timeout_s else 0.0
         self.session = session
@@ -94,6 +98,8 @@ class Pump:
         except SessionOver as over:
             reason = over.reason
             self._last_word(over.reply)
+            if reason in _UNREAD:
+                self._stream.linger()
         except RemoteError as error:
             reason = "error"
             self._last_word(error.reply)
@@ -135,12 +141,16 @@ class Pump:
 
     def wind_up(self) -> None:
         """Drain: an idle session is woken now; others look at `roster.draining` when their transaction is over."""
-        if self.deadline and self._connection.phase in _IDLE:
+        if self.deadline and self._idle:
             self._end(SessionOver("drain", replies.SHUTTING_DOWN))
 
     def stop(self) -> None:
         """End, whatever is going on."""
         self._end(SessionOver("drain", replies.SHUTTING_DOWN))
+
+    @property
+    def _idle(self) -> bool:
+        return self._connection.phase in _IDLE and not self._connection.discarding
 
     def _end(self, over: SessionOver) -> None:
         # A second call means that the client does not even read the last word.
@@ -157,7 +167,8 @@ class Pump:
                 self._stream.send(data)
             except OSError:
                 raise self._ending or SessionOver("lost") from None
-            self.deadline = 0.0
+            finally:
+                self.deadline = 0.0
 
     def _flush(self) -> None:
         self._send(self._connection.data_to_send())
@@ -171,21 +182,22 @@ class Pump:
         if connection.closed:  # by the core's own 421, in the middle of a message: nothing more is read
             raise self._ending or SessionOver("limit")
         if self._ending is None:
-            if self._roster.draining and connection.phase in _IDLE:
+            if self._roster.draining and self._idle:
                 raise SessionOver("drain", replies.SHUTTING_DOWN)
             now = monotonic()
-            in_message = connection.phase in _MESSAGE
+            in_message = connection.phase in _MESSAGE or connection.discarding
             deadline = now + self._conduct.patience_s(now, in_message)
             if self._end_at:
-                if now > self._end_at:  # a client that never lets us wait is not seen by the roster
-                    raise SessionOver("timeout", replies.TIMED_OUT)
                 deadline = min(deadline, self._end_at)
+            if now > deadline:  # a client that never lets us wait is not seen by the roster
+                raise SessionOver("timeout", replies.TIMED_OUT)
             self.deadline = deadline
             try:
                 data = self._stream.recv(RECEIVE_BYTES if in_message else COMMAND_BYTES)
             except OSError:
                 data = b""
-            self.deadline = 0.0
+            finally:  # a hook's own time-out may strike in the wait, and the hook go on to something else
+                self.deadline = 0.0
             if data:
                 if in_message:
                     self._conduct.received(len(data), monotonic() - now)
@@ -195,9 +207,10 @@ class Pump:
 
     def _pause(self) -> None:
         self._turns += 1
-        if self._turns >= EVENTS_PER_TURN:
+        if self._turns >= EVENTS_PER_TURN or monotonic() > self._turn_ends_at:
             self._turns = 0
-            gevent.sleep(0)
+            gevent.sleep(YIELD_S)
+            self._turn_ends_at = monotonic() + TURN_S
 
     # -- TLS ---------------------------------------------------------------------------------------------------------
 
@@ -234,8 +247,8 @@ class Pump:
 
     def _greet(self) -> None:
         options, session = self._options, self.session
-        if options.greet_delay_s and self._stream.readable_within(options.greet_delay_s):
-            raise SessionOver("refused", replies.TALKED_TOO_SOON)
+        if options.greet_delay_s:
+            self._listen_for_early_talk(options.greet_delay_s)
         resolver = options.resolver if options.reverse_lookup else None
         session.client_hostname = client_hostname(resolver, session.remote_address, options.reverse_lookup_timeout_s)
         try:
@@ -245,6 +258,21 @@ class Pump:
             self._connection.reply(self._asking.refusal(error, default, "CONNECT"))
             raise SessionOver("refused") from error
         self._connection.reply(options.greeting)
+
+    def _listen_for_early_talk(self, delay_s: float) -> None:
+        self.deadline = monotonic() + delay_s + self._options.socket_timeout_s  # a drain may wake us
+        spoke = self._stream.readable_within(delay_s)
+        try:
+            gone = spoke and not self._stream.recv(1)
+        except OSError:
+            gone = True
+        self.deadline = 0.0
+        if self._ending is not None or self._roster.draining:
+            raise self._ending or SessionOver("drain", replies.SHUTTING_DOWN)
+        if gone:
+            raise SessionOver("lost")
+        if spoke:
+            raise SessionOver("refused", replies.TALKED_TOO_SOON)
 
     def _converse(self) -> None:
         connection = self._connection
@@ -287,6 +315,7 @@ class Pump:
 
     def _next_response(self) -> str | None:
         """The client's line after a 334; None: it was too long."""
+        self._conduct.line_begins()
         while True:
             self._pause()
             event = self._connection.next_event()
@@ -300,11 +329,13 @@ class Pump:
         self._conduct.in_step()
         connection.reply(replies.READY_FOR_TLS)
         self._flush()
-        self._start_tls()
-        connection.gate = self._options.gate(session)
+        # All that was said in clear, a login too: whoever said it may have been in between (RFC 3207 §4.2).
+        session.user = None
         session.envelope = Envelope()
         session.host_name_appears_as = session.opening_command = ""
+        self._start_tls()
         session.transmission_type = transmission_type(session)
+        connection.gate = self._options.gate(session)
 
     def _quit(self, _event: events.Quit) -> None:
         self._connection.reply(replies.BYE)
@@ -326,6 +357,9 @@ class Pump:
 
 
 _MESSAGE = (Phase.BODY, Phase.CHUNKS)
+_UNREAD = ("limit", "refused")
+"""Ends at which input of the client's may be left unread."""
+
 _FREE = (events.Quit, events.Auth, events.StartTls)
 """What a client that must log in may do as often as it likes: logins that fail are counted elsewhere."""
 _IDLE = (Phase.GREETING, Phase.HELLO, Phase.READY)

@@ -18,6 +18,13 @@ import gevent
 
 RECEIVE_BYTES = 65536
 
+YIELD_S = 1e-6
+"""What to sleep so that others run. gevent calls up to 50 callbacks before it looks at sockets again, and a greenlet
+that sleeps 0 s is each of them; a timer, however short, is one turn of the loop."""
+
+LINGER_S = 0.5
+LINGER_BYTES = 262_144
+
 _recv = _socket.socket.recv
 _send = _socket.socket.send
 _READ = 1  # libev's EV_READ, EV_WRITE, as gevent's loop.io() takes them
@@ -85,6 +92,21 @@ class Stream:
         """Wake whoever waits here: reading ends (b""), with `write` sending too (OSError). Never raises."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(_socket.SHUT_RDWR if write else _socket.SHUT_RD)
+
+    def linger(self) -> None:
+        """Say that nothing more comes from here, and read on for a little. Never raises.
+
+        A socket that is closed with input unread resets the connection, and the peer may lose our last words with it
+        (RFC 1122 §4.2.2.13).
+        """
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(_socket.SHUT_WR)
+            gevent.with_timeout(LINGER_S, self._read_off, timeout_value=None)
+
+    def _read_off(self) -> None:
+        left = LINGER_BYTES
+        while left > 0 and (data := self.recv()):
+            left -= len(data)
 
     def close(self) -> None:
         """Close the socket. Never raises."""

@@ -7,7 +7,7 @@ import contextlib
 
 import gevent
 
-from mta_front.net.stream import RECEIVE_BYTES, Stream
+from mta_front.net.stream import RECEIVE_BYTES, YIELD_S, Stream
 from mta_front.tls.channel import Channel
 from mta_front.tls.facts import Facts
 from mta_front.tls.failure import TlsFailure
@@ -62,7 +62,7 @@ class TlsStream:
             raise
         except OSError:
             raise TlsFailure("unfinished") from None
-        gevent.sleep(0)
+        gevent.sleep(YIELD_S)
         return channel.facts
 
     def recv(self, size_bytes: int = RECEIVE_BYTES) -> bytes:
@@ -84,7 +84,7 @@ class TlsStream:
                 return b""
             turns += 1
             if turns % RECORDS_PER_TURN == 0:
-                gevent.sleep(0)
+                gevent.sleep(YIELD_S)
 
     def readable_within(self, timeout_s: float) -> bool:
         """Whether the peer sends something, or goes away, within so many seconds."""
@@ -99,6 +99,12 @@ class TlsStream:
         """Wake whoever waits here: reading ends (b""), with `write` sending too (OSError). Never raises."""
         self._cut = True
         self._stream.cut(write=write)
+
+    def linger(self) -> None:
+        """Say that we end, and read on for a little. Never raises."""
+        self._channel.shutdown()
+        self._say_last()
+        self._stream.linger()
 
     def close(self) -> None:
         """Say that we end (close_notify), without waiting for anything, and close the socket. Never raises."""

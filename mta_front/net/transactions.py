@@ -113,7 +113,6 @@ class Transactions:
             self._conduct.in_step()
         connection.reply(replies.START_MAIL_INPUT)
         self._flush()  # now, whatever the hook does before it reads
-        self._conduct.body_begins()
         message = IncomingMessage(self._pull)
         accepted = len(self._session.envelope.rcpt_to) if self._options.lmtp else 1  # a hook may change the envelope
         try:
@@ -141,9 +140,13 @@ class Transactions:
             raise
         except HOOK_ERRORS as error:
             return [self._asking.refusal(error, TRANSACTION_REFUSAL, "DATA")]
-        if answer is None or isinstance(answer, str | Reply | Refusal):
-            return [reply_of(answer)]
-        answers = [reply_of(each) for each in answer]
+        try:
+            if answer is None or isinstance(answer, str | Reply | Refusal):
+                return [reply_of(answer)]
+            answers = [reply_of(each) for each in answer]
+        except TypeError as error:
+            self._asking.fault(error, "DATA")
+            return [replies.LOCAL_ERROR]
         if len(answers) != expected:
             self._asking.fault(ValueError(f"on_data gave {len(answers)} answers where {expected} are due"), "DATA")
             return [replies.LOCAL_ERROR]

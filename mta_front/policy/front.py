@@ -7,6 +7,7 @@ and relay control come first, then the user's hook, which may refuse or rewrite;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from time import time
 from typing import Any
@@ -34,6 +35,8 @@ from mta_front.smtp.replies import Reply
 from mta_front.store.entry import Dsn, Entry, RcptDsn
 from mta_front.store.errors import StoreError, StoreFull
 from mta_front.store.spool import Spool, Upload
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Front(Hooks):
@@ -124,6 +127,7 @@ class Front(Hooks):
             return message.refusal
         if spooled.hops >= MAX_RECEIVED:
             return replies.LOOP
+        _checked(session)
         recipients = [recipient.address for recipient in session.envelope.rcpt_to]
         if answer is None or isinstance(answer, str | Reply | Refusal):
             reply = replies.queued(upload.id) if answer is None else reply_of(answer)
@@ -191,6 +195,17 @@ class SpooledMessage:
     def read(self) -> bytes:
         """All that is left, in one piece."""
         return b"".join(self)
+
+
+def _checked(session: Session) -> None:
+    """A hook may rewrite addresses: with a line end in one, it would write headers into other people's messages.
+
+    Raises ValueError: 451, and reported.
+    """
+    envelope = session.envelope
+    for address in (envelope.mail_from, *envelope.rcpt_to):
+        if address is not None and _CONTROL.search(address.address):
+            raise ValueError("a hook left a control character in an address")
 
 
 def _entry(session: Session, upload: Upload, recipients: list[str]) -> Entry:

@@ -7,6 +7,7 @@ A recipient is taken when its domain is one of the listener's `relay_domains`, o
 from __future__ import annotations
 
 import ipaddress
+import unicodedata
 from collections.abc import Iterable
 
 from mta_front.domains import canonical_domain
@@ -76,6 +77,8 @@ def routes_by_itself(local_part: str) -> bool:
 
     A next hop may act on it (Postfix' allow_percent_hack and swap_bangpath do), so that "ours" would relay for anyone.
     """
+    if not local_part.isascii():
+        local_part = unicodedata.normalize("NFKC", local_part)  # in full width, too: a next hop may fold them
     return any(sign in local_part for sign in "%!@")
 
 

@@ -11,7 +11,8 @@ from mta_front.hooks import Session
 MAX_RECEIVED = 100
 """Received lines above which a message is in a loop; RFC 5321 §6.3 says at least 100."""
 
-_UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e]")  # what would open or break a comment: space ( ) \ and controls
+_UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")  # what would open a comment or a quoted string, or end the field's tokens
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 _date_second = 0
 _date = ""
@@ -38,7 +39,7 @@ def received(session: Session, message_id: str, server_name: str) -> bytes:
     protocol = (
         f"UTF8{session.transmission_type.removeprefix('E')}" if envelope.smtp_utf8 else session.transmission_type
     )  # RFC 6531 §4.3
-    to = f"\r\n\tfor <{envelope.rcpt_to[0].address}>" if len(envelope.rcpt_to) == 1 else ""
+    to = f"\r\n\tfor <{_CONTROL.sub('?', envelope.rcpt_to[0].address)}>" if len(envelope.rcpt_to) == 1 else ""
     return (
         f"Received: from {helo} ({client})\r\n"
         f"\tby {server_name} (mta-front) with {protocol} id {message_id}{to};\r\n"

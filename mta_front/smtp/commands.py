@@ -49,6 +49,9 @@ def verbs(lmtp: bool) -> dict[bytes, Verb]:
     return {verb.name.encode(): verb for verb in named}
 
 
+MAX_RECIPIENTS = 50_000
+"""Of one transaction where there is no limit: what a session keeps is bounded."""
+
 # A browser that was made to POST to us: the rest of what it sends is the attacker's (cross-protocol scripting).
 _HTTP = re.compile(rb"[A-Z]+ [^ ]+ HTTP/[0-9.]+", re.IGNORECASE)
 _HTTP_METHOD = re.compile(rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE) [^ ]", re.IGNORECASE)
@@ -122,7 +125,7 @@ def _rcpt(argument: bytes, facts: Facts) -> Event:
     dsn = rcpt_parameters(args) if args else None
     if not (facts.mail.smtp_utf8 or (local.isascii() and domain.isascii())):
         raise BadSyntax(replies.NOT_UTF8)
-    if options.max_recipients and facts.recipients >= options.max_recipients:
+    if facts.recipients >= (options.max_recipients or MAX_RECIPIENTS):
         raise BadSyntax(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
     return Rcpt(Address(local, domain, args, dsn))
 

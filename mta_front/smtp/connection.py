@@ -41,6 +41,10 @@ MAX_PATH_COMMAND_OCTETS = 2048
 MAX_LINE_OCTETS = 12_288
 """An AUTH line or response (RFC 4954 §4), and so any line: no command has a longer one."""
 
+MAX_DEFERRALS = 1000
+"""MAIL and RCPT that may be answered 4xx before each is junk: a client may name more recipients than fit, or be told to
+come again for each of them, and is no flood for that."""
+
 # An attribute of an Enum class costs 70 ns (CPython 3.11), a name of the module 5; these are asked for at each command.
 _CONNECT, _MAIL, _RCPT, _DATA, _BDAT, _DOT = Verb.CONNECT, Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.DOT
 _UNKNOWN, _CLOSED, _AUTH = Verb.UNKNOWN, Phase.CLOSED, Phase.AUTH
@@ -66,9 +70,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_body", "_buffer", "_chunks", "_cut_short", "_discard_bytes", "_discard_reply", "_facts", "_in_chunk",
-        "_machine", "_next", "_options", "_out", "_overlong", "_pending", "_proposed", "_verbs", "errors", "flush_due",
-        "gate", "junk",
+        "_body", "_buffer", "_chunks", "_cut_short", "_deferrals", "_discard_bytes", "_discard_reply", "_facts",
+        "_in_chunk", "_machine", "_next", "_options", "_out", "_overlong", "_pending", "_proposed", "_verbs", "errors",
+        "flush_due", "gate", "junk",
     )  # fmt: skip
 
     def __init__(self, options: ConnectionOptions, *, secure: bool = False) -> None:
@@ -85,6 +89,7 @@ class Connection:
         self._chunks: ChunkReader | None = None
         self._cut_short = False  # the message ended in a chunk that was refused and not the last
         self._in_chunk = False  # octets of a chunk come now
+        self._deferrals = 0  # MAIL and RCPT answered 4xx since the last message that was accepted
         self._discard_bytes = 0  # octets of a chunk that nobody wants
         self._discard_reply: tuple[int, Reply] | None = None  # the verb and its answer, when they have come
         self._proposed: MailParameters = NO_MAIL_PARAMETERS  # of a MAIL that is not answered yet
@@ -108,6 +113,11 @@ class Connection:
     def buffered_bytes(self) -> int:
         """Bytes received and not yet looked at."""
         return len(self._buffer)
+
+    @property
+    def discarding(self) -> bool:
+        """The octets of a chunk that was refused are coming in."""
+        return self._discard_reply is not None
 
     def restart(self) -> None:
         """TLS is up: forget all that the client said in the clear (RFC 3207 §4.2).
@@ -242,8 +252,8 @@ class Connection:
         return None
 
     def _answer(self, verb: int, reply: Reply) -> Answered:
-        """Answer what nobody else is asked."""
-        self._pending = verb
+        """Answer what nobody else is asked. Between chunks that moves nothing: they are kept."""
+        self._pending = verb if self._chunks is None or verb == _BDAT else _UNKNOWN
         self.reply(reply)
         return Answered(verb, reply)
 
@@ -266,6 +276,8 @@ class Connection:
         if self._chunks is None:
             self._chunks = ChunkReader(self._options.size_bytes)
         self._chunks.begin(octets, last)
+        if self._chunks.tiny:
+            self.junk += 1
         if not first:
             self._in_chunk = True
             return None
@@ -317,8 +329,8 @@ class Connection:
             self._machine.answered(verb, code)
         elif code == 421:
             self._machine.close()
-        if code >= 500:
-            self.errors += 1
+        if code >= 400:
+            self._count_refusal(verb, code)
         if verb == _RCPT:
             self._facts.recipients += code < 400
         elif verb == _MAIL:
@@ -333,8 +345,17 @@ class Connection:
         elif verb == _DOT and code < 400:
             self.junk = 0
             self.errors = 0
+            self._deferrals = 0
         if verb not in HOLDS_REPLY:
             self.flush_due = True
+
+    def _count_refusal(self, verb: int, code: int) -> None:
+        if code >= 500:
+            self.errors += 1
+        elif verb in (_MAIL, _RCPT):
+            self._deferrals += 1
+            if self._deferrals > MAX_DEFERRALS:
+                self.junk += 1
 
     def _answer_first_chunk(self, chunks: ChunkReader, reply: Reply) -> None:
         """354 lets the octets come, and is not sent; a refusal is sent when they have been dropped (RFC 3030 §2)."""

@@ -18,6 +18,9 @@ from mta_front.smtp.buffer import HOLD_BYTES, ReceiveBuffer
 from mta_front.smtp.events import End, Segment
 from mta_front.smtp.scan import count, find
 
+TINY_CHUNKS = 1000
+TINY_CHUNK_OCTETS = 64
+
 _STUFFED = re.compile(rb"\r\n\.")  # where dots are rare, three times the speed of `bytes.replace`
 _ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
 
@@ -98,10 +101,11 @@ class ChunkReader:
     no newline is looked at. `left_bytes` and `last` are those of the present chunk.
     """
 
-    __slots__ = ("_limit_bytes", "last", "left_bytes", "refusal", "size_bytes")
+    __slots__ = ("_count", "_limit_bytes", "last", "left_bytes", "refusal", "size_bytes")
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
+        self._count = 0
         self.left_bytes = 0
         self.last = False
         self.refusal: replies.Reply | None = None
@@ -109,8 +113,14 @@ class ChunkReader:
 
     def begin(self, octets: int, last: bool) -> None:
         """A BDAT command announced a chunk."""
+        self._count += 1
         self.left_bytes = octets
         self.last = last
+
+    @property
+    def tiny(self) -> bool:
+        """So many chunks have so little in them that this is no message but a flood of commands."""
+        return self._count > TINY_CHUNKS and self.size_bytes < self._count * TINY_CHUNK_OCTETS
 
     def next(self, buffer: ReceiveBuffer) -> Segment | None:
         """The next octets of the present chunk; None: it is complete (`left_bytes` 0), or more are wanted."""

@@ -139,7 +139,7 @@ def _check_labels(domain: str, refusal: replies.Reply) -> None:
     """
     for label in domain.split("."):
         octets = len(label)
-        if not label.isascii():
+        if octets <= MAX_LABEL_OCTETS and not label.isascii():  # Punycode takes time that grows with the square
             if not all(sign.isascii() or sign in _JOINERS or _of_a_word(sign) for sign in label):
                 raise BadSyntax(refusal)
             octets = len("xn--") + len(label.encode("punycode"))

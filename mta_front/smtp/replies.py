@@ -149,9 +149,7 @@ RELAY_DENIED = Reply(554, "5.7.1", "Relay access denied")
 LOOP = Reply(554, "5.4.6", "Too many hops: this message is in a loop")
 
 
-HELP = Reply.of_lines(
-    214, "2.0.0", ["Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT", "See RFC 5321"]
-)
+HELP = Reply(214, "2.0.0", "See RFC 5321; EHLO lists what there is beyond it")
 
 
 def banner(name: str, text: str = "", protocol: str = "ESMTP") -> Reply:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
-from mta_front.hooks import Hooks, Message, Reject, Session
+from mta_front.hooks import Credentials, Hooks, Message, Reject, Session
 from mta_front.smtp.address import Address
 from tests.net.live import Live, live
-from tests.smtp_talk import Silence, Talk
+from tests.smtp_talk import Closed, Silence, Talk
 from tests.wait import until
 
 MESSAGE = b"Subject: x\r\n\r\nx\r\n"
@@ -315,3 +316,113 @@ def test_the_answer_to_ehlo(response: str, line: str) -> None:
 
     with live(Hooks(), helo_response=response, resolver=Named()) as server, Talk(server.address) as client:
         assert client.greeting().lines[0] == line
+
+
+# -- floods, and those who never pause ---------------------------------------------------------------------------------
+
+
+def test_chunks_with_nothing_in_them_are_junk() -> None:
+    with live(Hooks(), max_junk_commands=5) as server, Talk(server.address) as client:
+        client.greeting()
+        client.raw(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n" + b"BDAT 1\r\nx" * 1100)
+        codes = [client.reply().code for _ in range(1008)]
+        assert codes == [250] * 1007 + [421], codes[-10:]
+        client.ended()
+
+
+def test_recipients_that_are_deferred_for_ever_are_junk() -> None:
+    with live(Hooks(), max_recipients=1, max_junk_commands=5) as server, Talk(server.address) as client:
+        client.greeting()
+        client.expect("MAIL FROM:<a@b.example>", 250)
+        client.raw(b"RCPT TO:<c@d.example>\r\n" * 1100)
+        codes = [client.reply().code for _ in range(1007)]
+        assert codes == [250] + [452] * 1005 + [421], codes[-10:]
+        client.ended()
+
+
+def test_a_refused_chunk_has_the_time_of_a_message() -> None:
+    options: dict[str, Any] = {"socket_timeout_s": 1.0, "min_data_rate_bytes_s": 100}
+    with live(Hooks(), **options) as server, Talk(server.address) as client:
+        client.greeting()
+        client.raw(b"BDAT 1000 LAST\r\n")
+        for _ in range(9):
+            client.raw(b"x" * 100)
+            with pytest.raises(Silence):
+                client.reply(0.3)
+        client.raw(b"x" * 100)
+        assert client.reply().code == 503
+
+
+def test_a_refused_chunk_that_never_ends_ends_by_its_rate_though_the_client_never_pauses() -> None:
+    options: dict[str, Any] = {"session_timeout_s": 1.0}
+    with live(Hooks(), **options) as server, Talk(server.address) as client:
+        client.greeting()
+        client.raw(b"BDAT 99999999999999999999\r\n")
+
+        def send_for(seconds: float) -> None:
+            ends_at = time.monotonic() + seconds
+            while time.monotonic() < ends_at:
+                client.raw(b"x" * 100_000)
+
+        with pytest.raises(Closed):
+            send_for(10)
+        assert reason(server) == "timeout"
+
+
+def test_each_answer_in_a_login_has_its_own_time() -> None:
+    class Anybody(Hooks):
+        def on_auth(self, credentials: Credentials, session: Session) -> str:
+            return credentials.username
+
+    options: dict[str, Any] = {"socket_timeout_s": 1.5, "allow_insecure_auth": True}
+    with live(Anybody(), **options) as server, Talk(server.address) as client:
+        client.greeting()
+        for line, code in (("AUTH LOGIN", 334), ("YQ==", 334), ("YQ==", 235)):
+            with pytest.raises(Silence):
+                client.reply(1.0)
+            client.expect(line, code)
+
+
+def test_a_login_is_the_last_command_of_a_group() -> None:
+    with live(Hooks(), allow_insecure_auth=True) as server, Talk(server.address) as client:
+        client.greeting()
+        client.raw(b"AUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@b.example>\r\n")
+        assert str(client.reply()).startswith("554 5.5.0")
+
+
+def test_a_drain_in_the_greet_delay_is_no_early_talk() -> None:
+    with live(Hooks(), greet_delay_s=30.0) as server, Talk(server.address) as client:
+        until(lambda: server.call(lambda s: s.sessions), 5)
+        assert server.call(lambda s: s.drain(5.0)) is True
+        assert str(client.reply()).startswith("421 4.3.2")
+        client.ended()
+
+
+def test_who_goes_away_in_the_greet_delay_did_not_talk() -> None:
+    with live(Hooks(), greet_delay_s=2.0) as server:
+        Talk(server.address).close()
+        assert reason(server) == "lost"
+
+
+@pytest.mark.parametrize("data", [b"x" * 74 + b"\r\n", b"\n" * 64], ids=["lines", "bare newlines"])
+def test_a_message_at_full_speed_delays_nobody_for_long(data: bytes) -> None:
+    """The median of the other's waits: it was 40 to 200 ms when the pump gave way to callbacks only."""
+    with live(Hooks()) as server, Talk(server.address) as greedy, Talk(server.address) as other:
+        other.greeting()
+        greedy.greeting()
+        greedy.envelope("a@b.example", ["c@d.example"])
+        ends_at = time.monotonic() + 2.0
+
+        def flood() -> None:
+            while time.monotonic() < ends_at:
+                greedy.raw(data * 4000)
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        waits = []
+        while time.monotonic() < ends_at:
+            began = time.monotonic()
+            other.expect("NOOP", 250)
+            waits.append(time.monotonic() - began)
+        thread.join()
+    assert sorted(waits)[len(waits) // 2] < 0.1, "others wait for the one that never pauses"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import dns.message
 import dns.rcode
@@ -138,6 +139,28 @@ class Slow:
 class Broken:
     def reverse(self, address: str) -> list[str]:
         raise RuntimeError("out of order")
+
+
+class Odd:
+    """What a resolver of somebody's own may give."""
+
+    def __init__(self, names: Any) -> None:
+        self.names = names
+
+    def reverse(self, address: str) -> Any:
+        if isinstance(self.names, BaseException):
+            raise self.names
+        return self.names
+
+
+@pytest.mark.parametrize("names", [None, [None], [b"x"], 5, [], (), SystemExit(1), [""], ["."], ["a b"], ["x" * 300]])
+def test_whatever_a_resolver_gives_the_client_is_served(names: Any) -> None:
+    assert client_hostname(Odd(names), "192.0.2.7", 1.0) == "[192.0.2.7]"
+
+
+@pytest.mark.parametrize("names", ["m.example", ["m.example."], ("m.example",), {"m.example"}, iter(["m.example"])])
+def test_names_may_come_in_any_shape(names: Any) -> None:
+    assert client_hostname(Odd(names), "192.0.2.7", 1.0) == "m.example"
 
 
 @pytest.mark.parametrize("resolver", [Slow(), Broken()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import struct
@@ -16,7 +17,7 @@ import pytest
 
 from mta_front.hooks import Address, Defer, Envelope, Hooks, Message, Reject, Reply, Session
 from tests.net.live import live
-from tests.smtp_talk import Talk
+from tests.smtp_talk import Silence, Talk
 from tests.wait import until
 
 
@@ -143,6 +144,51 @@ def test_a_refused_client_hears_why_and_is_cut(raised: BaseException, expected: 
     with live(Closed()) as server, Talk(server.address) as client:
         assert str(client.reply()) == expected
         client.ended()
+
+
+@pytest.mark.parametrize("answer", [True, 5, object(), [5], b"x", Reply(354, "", "go on"), [Reply(334, "", "x")]])
+def test_an_answer_that_is_none_is_a_fault_and_451(answer: Any) -> None:
+    class Odd(Hooks):
+        def on_data(self, message: Message, session: Session) -> Any:
+            return answer
+
+    with live(Odd()) as server, Talk(server.address) as client:
+        client.greeting()
+        assert str(client.send(b"x\r\n")).startswith("451 4.3.0")
+        client.expect("NOOP", 250)
+        assert len(server.noted.faults) == 1
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt(), MemoryError()])
+def test_whatever_a_hook_raises_is_heard_of_and_ends_no_session(raised: BaseException) -> None:
+    class Odd(Hooks):
+        def on_rcpt_to(self, address: Address, session: Session) -> None:
+            raise raised
+
+    with live(Odd()) as server, Talk(server.address) as client:
+        client.greeting()
+        client.expect("MAIL FROM:<a@b.example>", 250)
+        client.expect("RCPT TO:<c@d.example>", 451)
+        client.expect("NOOP", 250)
+        assert server.noted.faults == [raised]
+
+
+def test_a_hooks_own_time_out_around_its_reading_leaves_no_deadline() -> None:
+    class Impatient(Hooks):
+        def on_data(self, message: Message, session: Session) -> str:
+            with gevent.Timeout(0.2, False):
+                message.read()
+            gevent.sleep(2.0)
+            return "thought about it"
+
+    with live(Impatient(), socket_timeout_s=1.0) as server, Talk(server.address) as client:
+        client.greeting()
+        client.envelope("a@b.example", ["c@d.example"])
+        client.raw(b"x\r\n")
+        with pytest.raises(Silence):
+            client.reply(0.5)
+        client.raw(b"y\r\n.\r\n")
+        assert client.reply().text.endswith("thought about it")
 
 
 def test_transactions_are_numbered_from_one_and_only_messages_count() -> None:

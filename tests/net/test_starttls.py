@@ -87,6 +87,21 @@ def test_what_was_said_before_is_forgotten() -> None:
         assert client.docmd("MAIL FROM:<a@b.example>")[0] == 503
 
 
+def test_a_login_in_clear_is_forgotten_too() -> None:
+    """Who sits in between could log in as himself, and hand the connection on."""
+    hooks = Seen()
+    options = {"allow_insecure_auth": True, "auth_optional": False}
+    with secured(hooks, **options) as server, smtplib.SMTP(*server.address) as client:
+        client.login("user", "secret")
+        client.starttls(context=trusting())
+        client.ehlo()
+        assert client.has_extn("auth")
+        assert client.docmd("MAIL FROM:<a@b.example>")[0] == 530
+        client.login("user", "secret")
+        client.sendmail("a@b.example", ["c@d.example"], MESSAGE)
+    assert hooks.mail[0][0] == "ESMTPSA"
+
+
 def test_needs_upgrade() -> None:
     with secured(Seen(), needs_upgrade=True, allow_insecure_auth=True) as server:
         with Talk(server.address) as talk:
@@ -160,6 +175,7 @@ def test_a_hook_may_refuse_what_it_sees_of_tls() -> None:
         with trusting().wrap_socket(plain, server_hostname="refused.example") as client:
             assert client.recv(1000).startswith(b"554 5.7.1 Not for you")
             assert client.recv(1000) == b""
+        until(lambda: server.noted.closed, 5)
         assert server.noted.closed == ["refused"]
 
 
