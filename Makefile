@@ -4,6 +4,7 @@
 PYTHON ?= python3
 SECONDS ?= 60
 ARGS ?=
+JOBS ?= auto
 BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt tools/setup.sh
 
@@ -16,8 +17,8 @@ help: ## show this list
 run: .venv/.for-run ## start the development server on 127.0.0.1
 	@$(BIN)/mta-front serve
 
-test: .venv/.for-dev programs ## run every test; ARGS="-k spool" for some
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/.for-dev programs ## run every test; ARGS="-k spool" for some, JOBS=1 one by one
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 e2e: .venv/.for-dev programs ## run the end-to-end tests in full size (minutes)
 	@$(BIN)/python -m pytest --full tests/e2e $(ARGS)

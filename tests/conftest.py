@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # only loaded where used: they bring asyncio, ssl and redis i
     from tests.front import Front
     from tests.sink import Sink
 
-FIGURES = pytest.StashKey[list[str]]()
+FIGURES: list[str] = []
+"""What tests reported, in the process that prints."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,16 +29,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="end-to-end tests in full size (minutes)")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Where figures are gathered."""
-    config.stash[FIGURES] = []
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Gather the figures, also of tests that ran in another process."""
+    if report.when == "teardown":
+        FIGURES.extend(str(value) for name, value in report.user_properties if name == "figure")
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the figures."""
-    if config.stash[FIGURES]:
+    if FIGURES:
         terminalreporter.section("figures")
-        for line in config.stash[FIGURES]:
+        for line in FIGURES:
             terminalreporter.write_line(line)
 
 
@@ -67,8 +69,8 @@ def full(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """`figures("20,000 accepted")`: print a line at the end of the run, under the test's name."""
-    gathered = request.config.stash[FIGURES]
-    return lambda line: gathered.append(f"{request.node.name}: {line}")
+    properties = request.node.user_properties
+    return lambda line: properties.append(("figure", f"{request.node.name}: {line}"))
 
 
 @pytest.fixture
