@@ -14,6 +14,9 @@ A file in `tests/wire/*.txt` is one session on one connection:
     S: silence                            nothing more is said before the client's next bytes (0.2 s live)
     M< line\r\n                           the server took this message; all that it took are named, or none is
     M: none                               the server took no message
+    T: handshake                          the client brings up TLS; what was said before must have been answered
+    O: tls = true                         the server has a certificate
+    O: client_certificate = "alice"       the client shows one, good for this name
     O: only = "live"                      makes sense against a live server only
 
 Steps of the client that follow each other are sent at once, in one piece: that is pipelining. The same list of steps
@@ -24,6 +27,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import ssl
 import time
 import tomllib
 from collections.abc import Iterator
@@ -38,9 +42,11 @@ SILENCE_S = 0.2
 
 @dataclass(slots=True, frozen=True)
 class Step:
-    """One line: `data` for the client's; `expected` for the server's ("close", "silence", a code or /regex/)."""
+    """One line: `data` for the client's; `expected` for the server's ("close", "silence", a code or /regex/); with
+    neither, "T": TLS begins.
+    """
 
-    side: Literal["C", "S"]
+    side: Literal["C", "S", "T"]
     data: bytes
     expected: str
     line: int
@@ -68,17 +74,26 @@ class Dialog:
 
     def turns(self) -> Iterator[tuple[bytes, list[Step]]]:
         """What the client sends at once (b"" before the banner), with the replies due before it sends more."""
+        for part in self.parts():
+            yield from part
+
+    def parts(self) -> list[list[tuple[bytes, list[Step]]]]:
+        """The turns up to the first handshake, up to the second …"""
+        parts: list[list[tuple[bytes, list[Step]]]] = [[]]
         data, due = b"", list[Step]()
-        for step in self.steps:
-            if step.side == "C" and due:
-                yield data, due
+        for step in [*self.steps, None]:
+            if (step is None or step.side == "T" or (step.side == "C" and due)) and (data or due):
+                parts[-1].append((data, due))
                 data, due = b"", []
-            if step.side == "C":
+            if step is None:
+                break
+            if step.side == "T":
+                parts.append([])
+            elif step.side == "C":
                 data += step.data
             else:
                 due.append(step)
-        if data or due:
-            yield data, due
+        return parts
 
 
 def load_dialog(path: Path) -> Dialog:
@@ -97,6 +112,8 @@ def load_dialog(path: Path) -> Dialog:
                     steps.append(Step("C", _unescaped(rest), "", number))
                 case "S:":
                     steps.append(Step("S", b"", _expectation(rest.strip()), number))
+                case "T:" if rest.strip() == "handshake":
+                    steps.append(Step("T", b"", "", number))
                 case "M<":
                     messages = [*(messages or ()), _unescaped(rest)]
                 case "M:" if rest.strip() == "none":
@@ -106,7 +123,7 @@ def load_dialog(path: Path) -> Dialog:
                 case _ if line.startswith("#"):
                     title = title or line.lstrip("# ").strip()
                 case _:
-                    raise ValueError("a line begins with C:, C<, S:, M<, O: or #")
+                    raise ValueError("a line begins with C:, C<, S:, T:, M<, O: or #")
         except ValueError as error:
             raise ValueError(f"{path.name}:{number}: {error}: {line!r}") from None
     if not title or not steps:
@@ -127,18 +144,24 @@ def all_dialogs(directory: Path) -> list[Dialog]:
     return [load_dialog(path) for path in sorted(directory.glob("*.txt"))]
 
 
-def converse(dialog: Dialog, address: tuple[str, int] | str, timeout_s: float = 5.0) -> None:
-    """Play a dialog against a live server; AssertionError names the line that went otherwise."""
+def converse(
+    dialog: Dialog, address: tuple[str, int] | str, timeout_s: float = 5.0, tls: ssl.SSLContext | None = None
+) -> None:
+    """Play a dialog against a live server; AssertionError names the line that went otherwise. `tls`: for handshakes."""
     with Talk(address, timeout_s) as session:
-        for data, due in dialog.turns():
-            if data:
-                session.raw(data)
-            for step in due:
-                try:
-                    _hear(step, session)
-                except (Silence, Closed, AssertionError) as error:
-                    where = f"{dialog.name}.txt:{step.line}: expected {step.expected!r}"
-                    raise AssertionError(f"{where} ({dialog.title}): {error}") from error
+        for number, part in enumerate(dialog.parts()):
+            if number:
+                assert tls is not None
+                session.secure(tls)
+            for data, due in part:
+                if data:
+                    session.raw(data)
+                for step in due:
+                    try:
+                        _hear(step, session)
+                    except (Silence, Closed, AssertionError) as error:
+                        where = f"{dialog.name}.txt:{step.line}: expected {step.expected!r}"
+                        raise AssertionError(f"{where} ({dialog.title}): {error}") from error
 
 
 def _hear(step: Step, session: Talk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -60,6 +61,12 @@ class Talk:
     def close(self) -> None:
         """Close the socket, without a word."""
         self.sock.close()
+
+    def secure(self, context: ssl.SSLContext, name: str = "mx.ours.example") -> None:
+        """Bring up TLS and go on over it; `name` is asked for (SNI). AssertionError when something was said before."""
+        assert not self._input, f"left over from before TLS: {self._input!r}"
+        self.sock.settimeout(self.timeout_s)
+        self.sock = context.wrap_socket(self.sock, server_hostname=name)
 
     def raw(self, data: bytes) -> None:
         """Send these bytes as they are."""

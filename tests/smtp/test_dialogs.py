@@ -27,7 +27,7 @@ def test_dialog_at_every_split(dialog: Dialog) -> None:
 
 
 def test_there_are_dialogs_for_the_whole_protocol() -> None:
-    assert len(FILES) >= 250
+    assert len(FILES) >= 500
     assert {file.parent.name for file in FILES} == {"valid", "invalid", "smuggling"}
 
 
@@ -48,3 +48,13 @@ def test_escapes_and_messages_of_a_dialog(tmp_path: Path) -> None:
     assert (dialog.messages, dialog.live_only, dialog.options) == ([b"one\r\n", b"two"], True, {})
     file.write_text("# RFC\nS: 250\nM: none\n")
     assert load_dialog(file).messages == []
+
+
+def test_a_handshake_ends_what_is_said_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "dialog.txt"
+    file.write_text("# RFC\nO: tls = true\nS: 220\nC: STARTTLS\nS: 220\nT: handshake\nC: EHLO x\nC: NOOP\nS: 250\n")
+    dialog = load_dialog(file)
+    assert [[data for data, _ in part] for part in dialog.parts()] == [[b"", b"STARTTLS\r\n"], [b"EHLO x\r\nNOOP\r\n"]]
+    assert [data for data, _ in dialog.turns()] == [b"", b"STARTTLS\r\n", b"EHLO x\r\nNOOP\r\n"]
+    file.write_text("# RFC\nO: secure = true\nT: handshake\nS: 220\n")
+    assert [len(part) for part in load_dialog(file).parts()] == [0, 1]
