@@ -1,7 +1,8 @@
-"""Benchmarks: `python -m bench [core] [server] [drip] [--runs N] [--messages N] [--workers N] …`, all by default.
+"""Benchmarks: `python -m bench [core] [server] [tls] [drip] [--runs N] [--messages N] [--workers N] …`, all by default.
 
 core    the protocol core by itself (bench/core.py)
 server  CPU time of the whole server for one message (bench/server.py)
+tls     what TLS costs (bench/tls.py)
 drip    an ordinary client among thousands that drip (bench/drip.py)
 
 Results are also appended to bench/out/results.jsonl.
@@ -15,21 +16,23 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import core, drip, server
+from bench import core, drip, server, tls
 
 OUT = Path(__file__).resolve().parent / "out" / "results.jsonl"
-PARTS = ("core", "server", "drip")
+PARTS = ("core", "server", "tls", "drip")
 
 
 def main() -> None:
     """Run what was asked for and print tables."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What things cost")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="core | server | drip", help="all by default")
-    parser.add_argument("--runs", type=int, help="of each workload (core 15, server 3)")
+    parser.add_argument(
+        "parts", nargs="*", choices=[*PARTS, []], metavar="core | server | tls | drip", help="all by default"
+    )
+    parser.add_argument("--runs", type=int, help="of each workload (core 15, server and tls 3)")
     parser.add_argument("--messages", type=int, default=10_000, help="for each run of server (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="front workers of server (%(default)s)")
     parser.add_argument(
-        "--durability", choices=("fsync", "memory"), default="fsync", help="of server and drip (%(default)s)"
+        "--durability", choices=("fsync", "memory"), default="fsync", help="of server, tls and drip (%(default)s)"
     )
     parser.add_argument("--sessions", type=int, default=5000, help="of drip (%(default)s)")
     arguments = parser.parse_args()
@@ -43,6 +46,8 @@ def main() -> None:
                 _keep(core.run(arguments.runs or 15))
             case "server":
                 _keep(server.run(arguments.runs or 3, arguments.messages, arguments.workers, arguments.durability))
+            case "tls":
+                _keep(tls.run(arguments.runs or 3, arguments.durability))
             case "drip":
                 _keep(drip.run(arguments.sessions, arguments.durability))
 

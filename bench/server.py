@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -105,6 +106,14 @@ class Server:
                 total += spent
                 store += spent if name in ("valkey-server", "redis-server") else 0.0
         return total, store
+
+    def resident_bytes(self) -> int:
+        """Memory of the whole tree, what processes share counted for each of them."""
+        pages = 0
+        for pid in _tree(self.process.pid):
+            with contextlib.suppress(OSError):
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
 
     def stop(self) -> None:
         """TERM, and wait until it has ended."""
