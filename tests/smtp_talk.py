@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -89,6 +90,10 @@ class Talk:
             lines.append(line[4:])
             if line[3:4] != "-":
                 return Answer(int(line[:3]), tuple(lines))
+
+    def readable(self) -> bool:
+        """Whether something can be read now, without waiting. Not over TLS."""
+        return bool(self._input or select.select([self.sock], [], [], 0)[0])
 
     def command(self, line: str, timeout_s: float | None = None) -> Answer:
         """Send one line, return its reply."""
