@@ -1,4 +1,6 @@
-"""The main of the admin process: serves `observe.admin` over HTTP on the socket that the master opened."""
+"""The main of the admin process: serves `observe.admin` over HTTP, and `observe.agent` to HAProxy, on the sockets that
+the master opened.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def main(child: ChildContext) -> int:
 
 
 def _serve(child: ChildContext) -> int:
-    from gevent import Timeout
+    from gevent import Timeout, spawn
     from gevent.event import Event
     from gevent.pool import Pool
     from gevent.pywsgi import WSGIHandler, WSGIServer
@@ -30,6 +32,7 @@ def _serve(child: ChildContext) -> int:
 
     from mta_front.lifeline import Lifeline
     from mta_front.observe.admin import Admin
+    from mta_front.observe.agent import AgentPort, capacity_of, line_of
     from mta_front.observe.log import logger
 
     class Handler(WSGIHandler):  # type: ignore[misc]
@@ -52,13 +55,17 @@ def _serve(child: ChildContext) -> int:
     lifeline = Lifeline(child.control, on_drain=lambda *_: ended.set(), on_stop=ended.set, on_status=admin.hear)
     lifeline.start()
 
-    ((_, listening),) = child.sockets
+    sockets = dict(child.sockets)
+    listening = sockets["admin"]
     # The object stems from before the patch: its descriptor goes on in one that waits in the hub.
     green = GreenSocket(listening.family, socket.SOCK_STREAM, fileno=listening.detach())
     server = WSGIServer(
         green, admin, log=None, error_log=_ErrorLog(logger()), handler_class=Handler, spawn=Pool(CONNECTIONS_MAX)
     )
     server.start()
+    if "agent" in sockets:
+        capacity = capacity_of(child.settings)
+        spawn(AgentPort(sockets["agent"], lambda: line_of(admin.status, admin.faults(), capacity)).serve)
     lifeline.report(ready={"accepting": True})
     ended.wait()
     server.stop(timeout=0.5)

@@ -44,7 +44,9 @@ class ChildContext:
     """The number under which this process keeps its metrics; no other living process of this data_dir has it."""
     settings: Settings
     sockets: list[tuple[str, socket.socket]]
-    """Worker: (listener's name, listening socket of this slot). Admin: [("admin", socket)]. Relay: []."""
+    """Worker: (listener's name, listening socket of this slot). Relay: [].
+    Admin: [("admin", socket)], and ("agent", socket) where HAProxy asks.
+    """
     control: socket.socket
     """One end of an AF_UNIX stream pair; the master holds the other."""
     metrics_dir: str

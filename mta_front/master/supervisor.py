@@ -35,7 +35,7 @@ from mta_front.observe import log
 from mta_front.settings.tls import tls_of_listeners
 
 if TYPE_CHECKING:
-    from mta_front.config import Settings
+    from mta_front.config import Bind, Settings
 
 TICK_S = 1.0
 """The longest wait of the loop, and the longest that the admin goes without news."""
@@ -128,7 +128,7 @@ class Supervisor:
             self._store.prepare()
         if not relay_only:
             self._slots.open(settings.listeners, settings.server.backlog)
-        self._admin_slots.open([_AdminListener(settings)], settings.server.backlog)
+        self._admin_slots.open(_admin_doors(settings), settings.server.backlog)
         if settings.server.pid_file:
             self._pid_file = write_pid_file(settings.server.pid_file)
         self._log.info("master started", pid=self._pid, data_dir=str(data_dir))
@@ -342,14 +342,21 @@ class Supervisor:
         self._signals.restore()
 
 
-class _AdminListener:
-    """The admin's address, as the slots want to see it: one place, one socket."""
+class _AdminDoor:
+    """An address of the admin's, as the slots want to see it: one place, one socket."""
 
-    name = "admin"
     unix_mode = 0o600
 
-    def __init__(self, settings: Settings) -> None:
-        self.addresses = [settings.admin.address]
+    def __init__(self, name: str, address: Bind) -> None:
+        self.name = name
+        self.addresses = [address]
+
+
+def _admin_doors(settings: Settings) -> list[_AdminDoor]:
+    doors = [_AdminDoor("admin", settings.admin.address)]
+    if settings.admin.agent_address:
+        doors.append(_AdminDoor("agent", settings.admin.agent_address))
+    return doors
 
 
 def how_it_ended(status: int) -> str:

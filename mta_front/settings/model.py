@@ -27,6 +27,7 @@ from mta_front.settings.values import (
     ListenerName,
     Mode,
     Network,
+    OptionalBindText,
     OptionalPath,
     Printable,
     Seconds,
@@ -117,6 +118,19 @@ class Listener(Section):
     )
     protocol: Literal["smtp", "lmtp"] = Field(default="smtp", description="what is spoken here")
     server_name: HostName = Field(default="", description='name in its greeting and in Received:; "" = [server] name')
+    use_proxy: bool | list[Network] = Field(
+        default=False,
+        description="whose PROXY header is taken: false = nobody's, networks = theirs, true = everybody's",
+    )
+    proxy_timeout_s: Seconds = Field(default=5.0, description="for the PROXY header; then the connection ends")
+    proxy_tls_trusted: bool = Field(
+        default=False, description="true = a client that came to the proxy over TLS counts as secure"
+    )
+    use_xclient: bool | list[Network] = Field(default=False, description="who may say XCLIENT, as with use_proxy")
+    use_xforward: bool | list[Network] = Field(default=False, description="who may say XFORWARD, as with use_proxy")
+    xclient_trusts_addr: bool = Field(
+        default=False, description="true = the address that XCLIENT gives may be in trusted_networks"
+    )
     banner: Printable = Field(default="", description="text after the name in the 220 greeting")
     helo_response: Printable = Field(
         default="%s Nice to meet you, %s",
@@ -264,14 +278,23 @@ class Relay(Section):
 
 
 class Admin(Section):
-    """The operator's HTTP port: /livez, /readyz, /metrics."""
+    """The operator's HTTP port: /livez, /readyz, /metrics; and HAProxy's agent port."""
 
     bind: BindText = Field(default="127.0.0.1:9580", description="its address")
+    agent_check: OptionalBindText = Field(
+        default="",
+        description='for HAProxy\'s agent-check, such as "0.0.0.0:9581"; drain_grace_s must outlast its agent-inter',
+    )
 
     @property
     def address(self) -> Bind:
         """`bind`, parsed."""
         return parse_bind(self.bind)
+
+    @property
+    def agent_address(self) -> Bind | None:
+        """`agent_check`, parsed; None when there is no such port."""
+        return parse_bind(self.agent_check) if self.agent_check else None
 
 
 class Log(Section):

@@ -25,6 +25,7 @@ def faults_of(settings: Settings) -> Iterator[RuleFault]:
     yield from auth.faults_of(settings.auth)
     for number, listener in enumerate(settings.listeners):
         yield from _same_methods(number, listener)
+        yield from _trusted_peers(number, listener)
         if not listener.open_relay:
             yield from _open_relay(settings, number, listener)
         if settings.relay.workers:
@@ -54,7 +55,10 @@ def _same_addresses(settings: Settings) -> Iterator[RuleFault]:
         for number, listener in enumerate(settings.listeners)
         for position, address in enumerate(listener.addresses)
     ]
-    for path, address in [*places, (("admin", "bind"), str(settings.admin.address))]:
+    places.append((("admin", "bind"), str(settings.admin.address)))
+    if settings.admin.agent_address:
+        places.append((("admin", "agent_check"), str(settings.admin.agent_address)))
+    for path, address in places:
         if address in seen:
             yield (path, seen[address]), f"{address} is bound already"
         seen.setdefault(address, path)
@@ -80,6 +84,23 @@ def _route_shapes(settings: Settings) -> Iterator[RuleFault]:
             yield ((*here, "path"), transport), "must name a directory for maildir"
         if route.transport != "maildir" and route.path is not None:
             yield ((*here, "path"), transport), f"has no use for {route.transport}"
+
+
+def _trusted_peers(number: int, listener: Listener) -> Iterator[RuleFault]:
+    """Who may say who the client is: nobody by accident (DECISIONS W10, W12)."""
+    here: KeyPath = ("listeners", number)
+    proxies = listener.use_proxy if isinstance(listener.use_proxy, list) else []
+    for position, network in enumerate(proxies):
+        if network.prefixlen == 0:
+            yield [(*here, "use_proxy", position)], "would trust everybody; say use_proxy = true if you mean it"
+    for position, network in enumerate(listener.trusted_networks):
+        if any(network.version == proxy.version and network.overlaps(proxy) for proxy in proxies):
+            paths = [(*here, "trusted_networks", position), (*here, "use_proxy")]
+            yield paths, "has addresses of use_proxy in it: what a proxy sends of its own would be trusted"
+    exposed = [str(address) for address in listener.addresses if not address.is_loopback]
+    for key in ("use_xclient", "use_xforward"):
+        if getattr(listener, key) is True and exposed:
+            yield [(*here, key), (*here, "bind")], f"must name networks, since {exposed[0]} is open to others"
 
 
 def _open_relay(settings: Settings, number: int, listener: Listener) -> Iterator[RuleFault]:

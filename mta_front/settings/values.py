@@ -242,6 +242,7 @@ def _checked(parse: Any) -> Any:
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 BindText = Annotated[str, _checked(parse_bind)]
+OptionalBindText = Annotated[str, _checked(lambda text: parse_bind(text) if text else None)]
 Domain = Annotated[str, _checked(parse_domain)]
 HostName = Annotated[str, _checked(parse_host_name)]
 Printable = Annotated[str, _checked(parse_printable)]
