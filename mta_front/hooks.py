@@ -24,6 +24,7 @@ from mta_front.smtp.params import MailDsn
 from mta_front.smtp.replies import OK, Reply, derived_enhanced
 
 if TYPE_CHECKING:
+    from mta_front.proxytlv import Ssl
     from mta_front.tls.facts import PeerCertificate
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Envelope",
     "Hooks",
     "Message",
+    "Proxy",
     "Reject",
     "Reply",
     "Session",
@@ -121,6 +123,29 @@ class TlsFacts:
     version: str
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Proxy:
+    """The proxy between the client and us, and what its PROXY header said.
+
+    `address`, `port`: the proxy's; `version`: of the header; `local`: it speaks for itself, or does not know for whom,
+    and there is no client. `authority`: the host that the client asked for; `unique_id`: the proxy's name for the
+    connection; `ssl`: the TLS between client and proxy; `others`: TLVs for applications, (type, value) in order.
+    """
+
+    address: str
+    port: int
+    version: int
+    local: bool = False
+    alpn: str | None = None
+    authority: str | None = None
+    unique_id: str = ""
+    ssl: Ssl | None = None
+    netns: str | None = None
+    aws_vpce_id: str | None = None
+    azure_link_id: int | None = None
+    others: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
+
+
 @dataclass(slots=True, frozen=True)
 class Accept:
     """What `on_rcpt_to` may return. `relay=True` takes a recipient that relay control would refuse (DECISIONS W1)."""
@@ -152,7 +177,9 @@ class Session:
     `host_name_appears_as`: the name it gave in EHLO or HELO ("" before);
     `opening_command`: "EHLO", "HELO", "LHLO" or ""; `transmission_type`: "SMTP", "ESMTP", "ESMTPS", "ESMTPSA" …
     (RFC 3848); `secure`: over TLS; `tls_options`, `servername` (the name it asked for by SNI) and `peer_certificate`:
-    of that TLS, None or "" without; `user`: whatever `on_auth` returned; `transaction`: number of the current
+    of that TLS, None or "" without; `proxy`: what the PROXY protocol said, None without; `trust_address`: the address
+    that networks in settings are compared with ("": it is in none of them); `x_client`, `x_forward`: what XCLIENT and
+    XFORWARD said; `user`: whatever `on_auth` returned; `transaction`: number of the current
     transaction, from 1; `store`: for the hooks' own things.
     """
 
@@ -170,6 +197,10 @@ class Session:
     servername: str = ""
     tls_options: TlsFacts | None = None
     peer_certificate: PeerCertificate | None = None
+    proxy: Proxy | None = None
+    trust_address: str = ""
+    x_client: dict[str, str | None] = field(default_factory=dict)
+    x_forward: dict[str, str | None] = field(default_factory=dict)
     user: Any = None
     transaction: int = 1
     envelope: Envelope = field(default_factory=Envelope)

@@ -16,6 +16,7 @@ from mta_front.hooks import Hooks
 from mta_front.net.listener import Listener
 from mta_front.net.opening import open_session
 from mta_front.net.options import SessionOptions
+from mta_front.net.proxied import read_header, sends_header
 from mta_front.net.reverse import SystemResolver
 from mta_front.net.roster import Roster
 from mta_front.net.session import Pump
@@ -87,7 +88,12 @@ class Server:
         current = gevent.getcurrent()
         self.greenlets.add(current)
         try:
-            Pump(Stream(sock), session, options, hooks, self._roster, self._sink).run()
+            stream: Stream | None = Stream(sock)
+            if stream is not None and sends_header(options, session.remote_address):
+                refused = partial(self._sink.proxy_refused, options.listener)
+                stream = read_header(stream, session, options, self._roster, refused)
+            if stream is not None:
+                Pump(stream, session, options, hooks, self._roster, self._sink).run()
         finally:
             self.greenlets.discard(current)
 

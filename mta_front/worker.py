@@ -31,6 +31,7 @@ def _serve(child: ChildContext) -> int:
     from mta_front.blocking import HooksInThreads
     from mta_front.keyring import Keyring
     from mta_front.lifeline import Lifeline, report_faults
+    from mta_front.net.privileges import METHOD
     from mta_front.observe.events import Several
     from mta_front.observe.log import LogEvents, logger
     from mta_front.observe.metrics import MetricEvents, Metrics, share
@@ -74,7 +75,7 @@ def _serve(child: ChildContext) -> int:
         settings.auth,
         store,
         on_auth=hooks.on_auth if is_overridden(hooks, "on_auth") else None,
-        hook_methods=wanted,
+        hook_methods=wanted | {METHOD},
         events=sink,
         report=lambda line: logger().warning("login", reason=line),
     )

@@ -65,6 +65,11 @@ class Login:
         known = event.mechanism if event.mechanism in self._options.auth_methods else "other"
         self._sink.login(self._session.listener, known, refusal.code if refusal else replies.AUTH_SUCCEEDED.code)
 
+    def vouched(self, credentials: Credentials) -> Reply | None:
+        """Somebody who may say XCLIENT says who the client is: the hook decides. None: it is."""
+        refusal, _ = self._judge(credentials)
+        return refusal
+
     def _refusal(self, mechanism: str, channel_binding: bytes | None) -> Reply | None:
         options, session = self._options, self._session
         if not session.secure:

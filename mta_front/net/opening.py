@@ -31,4 +31,5 @@ def open_session(sock: Any, peer: Any, options: SessionOptions) -> Session:
         session.remote_address, session.remote_port = peer[0].removeprefix(_MAPPED), peer[1]
         local = sock.getsockname()
         session.local_address, session.local_port = local[0].removeprefix(_MAPPED), local[1]
+    session.trust_address = session.remote_address
     return session

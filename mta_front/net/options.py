@@ -33,6 +33,11 @@ class SessionOptions:
     `banner`: text after it. `helo_response`: the answer to EHLO, in which the first "%s" is the server's name and the
     second the client's; nothing else in it means anything.
 
+    `use_proxy`: whose PROXY header is taken, and must come within `proxy_timeout_s`: nobody's, everybody's, or that of
+    these networks. `proxy_tls_trusted`: a client that came to the proxy over TLS is secure. `use_xclient`,
+    `use_xforward`: who may say XCLIENT and XFORWARD; `xclient_trusts_addr`: the address that XCLIENT gives is compared
+    with networks in settings.
+
     `secure`: TLS from the first octet. `tls` makes a new TLS connection with the certificates of the moment; None:
     there are none, and STARTTLS is answered 502. `needs_upgrade`: 530 to AUTH and to all that leads to a message until
     STARTTLS. `auth_methods`: the mechanisms, offered over TLS only but with `allow_insecure_auth`.
@@ -53,6 +58,12 @@ class SessionOptions:
     banner: str = ""
     helo_response: str = "%s Nice to meet you, %s"
     lmtp: bool = False
+    use_proxy: bool | Sequence[Network] = False
+    proxy_timeout_s: float = 5.0
+    proxy_tls_trusted: bool = False
+    use_xclient: bool | Sequence[Network] = False
+    use_xforward: bool | Sequence[Network] = False
+    xclient_trusts_addr: bool = False
     secure: bool = False
     needs_upgrade: bool = False
     tls: Callable[[], Channel] | None = None
@@ -143,13 +154,19 @@ class SessionOptions:
             )
         )
 
-    def extensions(self, session: Session, channel_binding: bool) -> tuple[str, ...]:
-        """What EHLO lists."""
+    def extensions(self, session: Session, channel_binding: bool, privileges: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """What EHLO lists; `privileges`: lines that are for this client only."""
         key = session.secure, self.auth_offer(session, channel_binding)
         offer = self._offers.get(key)
         if offer is None:
             offer = self._offers[key] = self._advertised(*key)
-        return offer
+        return offer + privileges
+
+    def is_among(self, allowed: bool | Sequence[Network], address: str) -> bool:
+        """Whether `use_xclient` or `use_xforward` is for a client that came from `address` ("": none is known)."""
+        if isinstance(allowed, bool):
+            return allowed
+        return bool(address) and any(ip_address(address) in network for network in allowed)
 
     def _advertised(self, secure: bool, auth: tuple[str, ...]) -> tuple[str, ...]:
         return advertised(

@@ -108,10 +108,36 @@ class Stream:
         while left > 0 and (data := self.recv()):
             left -= len(data)
 
-    def close(self) -> None:
-        """Close the socket. Never raises."""
+    def let_go(self) -> None:
+        """Leave the socket to somebody else."""
         for watcher in (self._readable, self._writable):
             if watcher is not None:
                 watcher.close()
+
+    def close(self) -> None:
+        """Close the socket. Never raises."""
+        self.let_go()
         with contextlib.suppress(OSError):
             self._sock.close()
+
+
+class ResumedStream(Stream):
+    """`stream`, of which `ahead` was received already; it takes the socket over."""
+
+    __slots__ = ("_ahead",)
+
+    def __init__(self, stream: Stream, ahead: bytes) -> None:
+        super().__init__(stream.socket)
+        stream.let_go()
+        self._ahead = ahead
+
+    def recv(self, size_bytes: int = RECEIVE_BYTES) -> bytes:
+        """See Stream."""
+        if self._ahead:
+            data, self._ahead = self._ahead[:size_bytes], self._ahead[size_bytes:]
+            return data
+        return super().recv(size_bytes)
+
+    def readable_within(self, timeout_s: float) -> bool:
+        """See Stream."""
+        return bool(self._ahead) or super().readable_within(timeout_s)

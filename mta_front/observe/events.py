@@ -39,6 +39,9 @@ class Events:
     def login(self, listener: str, method: str, code: int) -> None:
         """An AUTH command came to its end with this reply. `method`: one of the listener's mechanisms, or "other"."""
 
+    def proxy_refused(self, listener: str, reason: str) -> None:
+        """A connection ended for its PROXY header. `reason`: of `proxyrefusal`, or timeout, lost, drain, untrusted."""
+
     def tls_failed(self, listener: str, reason: str) -> None:
         """A TLS connection broke; `reason` as in `tls.failure`."""
 

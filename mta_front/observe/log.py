@@ -87,6 +87,9 @@ class LogEvents(Events):
     def login(self, listener: str, method: str, code: int) -> None:
         self._log.debug("login", listener=listener, method=method, code=code)
 
+    def proxy_refused(self, listener: str, reason: str) -> None:
+        self._log.debug("PROXY header refused", listener=listener, reason=reason)
+
     def tls_failed(self, listener: str, reason: str) -> None:
         self._log.debug("TLS failed", listener=listener, reason=reason)
 

@@ -93,6 +93,12 @@ class Metrics:
             ["listener", "reason"],
             registry=into,
         )
+        self.proxy_refusals = Counter(
+            "mta_front_proxy_refusals_total",
+            "Connections that ended for their PROXY header, by reason; untrusted: from a peer that may send none.",
+            ["listener", "reason"],
+            registry=into,
+        )
         self.tls_reloads = Counter(
             "mta_front_tls_reloads_total",
             "New certificates that a worker saw, by result: good, refused. After a refusal the old ones serve on.",
@@ -182,6 +188,7 @@ class MetricEvents(Events):
         self._commands_refused = _Children(metrics.commands_refused)
         self._logins = _Children(metrics.logins)
         self._tls_failures = _Children(metrics.tls_failures)
+        self._proxy_refusals = _Children(metrics.proxy_refusals)
         self._tls_reloads = _Children(metrics.tls_reloads)
         self._certificate_expiry = _Children(metrics.certificate_expiry)
         self._store_up = _Children(metrics.store_up)
@@ -216,6 +223,9 @@ class MetricEvents(Events):
 
     def login(self, listener: str, method: str, code: int) -> None:
         self._logins[(listener, method, str(code))].inc()
+
+    def proxy_refused(self, listener: str, reason: str) -> None:
+        self._proxy_refusals[(listener, reason)].inc()
 
     def tls_failed(self, listener: str, reason: str) -> None:
         self._tls_failures[(listener, reason)].inc()

@@ -95,7 +95,7 @@ class Front(Hooks):
         """Relay control, for clients that have not logged in; a recipient that it refuses is taken only when the user's
         hook says `Accept(relay=True)`.
         """
-        ours = session.user is not None or self._control.allows(address, session.remote_address)
+        ours = session.user is not None or self._control.allows(address, session.trust_address)
         answer = self._hooks.on_rcpt_to(address, session)
         if ours or (isinstance(answer, Accept) and answer.relay):
             return answer

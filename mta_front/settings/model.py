@@ -29,6 +29,7 @@ from mta_front.settings.values import (
     Network,
     OptionalBindText,
     OptionalPath,
+    Peers,
     Printable,
     Seconds,
     StoreUrl,
@@ -118,7 +119,7 @@ class Listener(Section):
     )
     protocol: Literal["smtp", "lmtp"] = Field(default="smtp", description="what is spoken here")
     server_name: HostName = Field(default="", description='name in its greeting and in Received:; "" = [server] name')
-    use_proxy: bool | list[Network] = Field(
+    use_proxy: Peers = Field(
         default=False,
         description="whose PROXY header is taken: false = nobody's, networks = theirs, true = everybody's",
     )
@@ -126,8 +127,8 @@ class Listener(Section):
     proxy_tls_trusted: bool = Field(
         default=False, description="true = a client that came to the proxy over TLS counts as secure"
     )
-    use_xclient: bool | list[Network] = Field(default=False, description="who may say XCLIENT, as with use_proxy")
-    use_xforward: bool | list[Network] = Field(default=False, description="who may say XFORWARD, as with use_proxy")
+    use_xclient: Peers = Field(default=False, description="who may say XCLIENT, as with use_proxy")
+    use_xforward: Peers = Field(default=False, description="who may say XFORWARD, as with use_proxy")
     xclient_trusts_addr: bool = Field(
         default=False, description="true = the address that XCLIENT gives may be in trusted_networks"
     )

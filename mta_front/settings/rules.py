@@ -89,7 +89,7 @@ def _route_shapes(settings: Settings) -> Iterator[RuleFault]:
 def _trusted_peers(number: int, listener: Listener) -> Iterator[RuleFault]:
     """Who may say who the client is: nobody by accident (DECISIONS W10, W12)."""
     here: KeyPath = ("listeners", number)
-    proxies = listener.use_proxy if isinstance(listener.use_proxy, list) else []
+    proxies = () if isinstance(listener.use_proxy, bool) else listener.use_proxy
     for position, network in enumerate(proxies):
         if network.prefixlen == 0:
             yield [(*here, "use_proxy", position)], "would trust everybody; say use_proxy = true if you mean it"

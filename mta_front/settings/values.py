@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 UNIX_PATH_MAX_BYTES = 107
 """sun_path of Linux holds 108 bytes, the last of which is NUL (unix(7))."""
@@ -122,6 +122,21 @@ def parse_network(text: str) -> IPv4Network | IPv6Network:
     except ValueError:
         raise ValueError('must be an address or a network like "10.0.0.0/8" or "2001:db8::/32"') from None
     raise ValueError(f'must have no bits set after its prefix; did you mean "{meant}"?')
+
+
+def parse_peers(value: object) -> bool | tuple[IPv4Network | IPv6Network, ...]:
+    """Who is trusted with something: nobody (false), everybody (true), or networks."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError('must be false, true, or a list of networks like ["10.0.0.0/8"]')
+    return tuple(parse_network(each) if isinstance(each, str) else _network(each) for each in value)
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    raise ValueError('must be false, true, or a list of networks like ["10.0.0.0/8"]')
 
 
 def parse_mode(text: str) -> int:
@@ -276,4 +291,10 @@ PemFiles = Annotated[
     BeforeValidator(parse_pem_files),
     PlainSerializer(lambda paths: list(paths) if len(paths) > 1 else "".join(paths)),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+Peers = Annotated[
+    bool | tuple[IPv4Network | IPv6Network, ...],
+    PlainValidator(parse_peers),
+    PlainSerializer(lambda peers: peers if isinstance(peers, bool) else [str(network) for network in peers]),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string"}}]}),
 ]

@@ -12,10 +12,23 @@ from dataclasses import dataclass, field
 from mta_front.smtp import grammar, replies
 from mta_front.smtp.address import Address
 from mta_front.smtp.errors import BadSyntax
-from mta_front.smtp.events import Auth, Data, Event, Hello, Mail, Quit, Rcpt, Reset, StartTls
+from mta_front.smtp.events import (
+    Auth,
+    Data,
+    Event,
+    Hello,
+    Mail,
+    Quit,
+    Rcpt,
+    Reset,
+    StartTls,
+    XClient,
+    XForward,
+)
 from mta_front.smtp.params import NO_MAIL_PARAMETERS, MailParameters, mail_parameters, rcpt_parameters
 from mta_front.smtp.replies import Reply
 from mta_front.smtp.state import Phase, Verb
+from mta_front.smtp.xclient import xclient_attributes, xforward_attributes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -207,5 +220,7 @@ PARSERS: dict[int, Callable[[bytes, Facts], Event | Reply]] = {
     Verb.QUIT: _quit,
     Verb.STARTTLS: _starttls,
     Verb.AUTH: _auth,
+    Verb.XCLIENT: lambda argument, _facts: XClient(xclient_attributes(argument)),
+    Verb.XFORWARD: lambda argument, _facts: XForward(xforward_attributes(argument)),
 }
 """By verb: the event that a legal command is, or the reply where nobody is asked. They raise BadSyntax."""

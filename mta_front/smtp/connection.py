@@ -53,6 +53,8 @@ _LONGER = {
     Verb.MAIL: MAX_PATH_COMMAND_OCTETS,
     Verb.RCPT: MAX_PATH_COMMAND_OCTETS,
     Verb.AUTH: MAX_LINE_OCTETS,
+    Verb.XCLIENT: MAX_PATH_COMMAND_OCTETS,
+    Verb.XFORWARD: MAX_PATH_COMMAND_OCTETS,
 }
 _GATED = frozenset({Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.VRFY, Verb.EXPN})
 """What a client that must log in first may not do before (RFC 4954 §6, 530)."""
@@ -128,6 +130,11 @@ class Connection:
         if len(self._buffer):
             raise RemoteError(replies.NOT_IN_STEP)
         self._facts = Facts(self._options, secure=True)
+
+    def begin_anew(self, gate: Reply | None) -> None:
+        """Somebody else is the client now (XCLIENT): forget all that was said."""
+        self._facts = Facts(self._options, self._facts.secure)
+        self.gate = gate
 
     def authenticated(self) -> None:
         """The client has logged in; the owner answers 235 next."""

@@ -124,6 +124,24 @@ class Response(Event):
         self.line = line
 
 
+class XClient(Event):
+    """XCLIENT: who the client is, as somebody between it and us says. Values that are not known are None."""
+
+    __slots__ = ("attributes",)
+
+    def __init__(self, attributes: dict[str, str | None]) -> None:
+        self.attributes = attributes
+
+
+class XForward(Event):
+    """XFORWARD: whom the message came from, for the logs."""
+
+    __slots__ = ("attributes",)
+
+    def __init__(self, attributes: dict[str, str | None]) -> None:
+        self.attributes = attributes
+
+
 class Reset(Event):
     """RSET: forget the transaction."""
 

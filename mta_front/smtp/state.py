@@ -51,7 +51,9 @@ class Verb(IntEnum):
     STARTTLS = 15
     AUTH = 16
     RESPONSE = 17
-    UNKNOWN = 18
+    XCLIENT = 18
+    XFORWARD = 19
+    UNKNOWN = 20
 
 
 _GREETED = (Phase.HELLO, Phase.READY, Phase.MAIL, Phase.RCPT, Phase.CHUNKS)
@@ -79,6 +81,11 @@ TRANSITIONS: dict[tuple[int, int], Phase] = {
     # What was said before TLS is forgotten (RFC 3207 §4.2).
     (Phase.HELLO, Verb.STARTTLS): Phase.HELLO,
     (Phase.READY, Verb.STARTTLS): Phase.HELLO,
+    # The session begins anew, as another client's (Postfix's XCLIENT_README).
+    (Phase.HELLO, Verb.XCLIENT): Phase.HELLO,
+    (Phase.READY, Verb.XCLIENT): Phase.HELLO,
+    (Phase.HELLO, Verb.XFORWARD): Phase.HELLO,
+    (Phase.READY, Verb.XFORWARD): Phase.READY,
     # Not within a transaction (RFC 4954 §4).
     (Phase.READY, Verb.AUTH): Phase.READY,
     (Phase.AUTH, Verb.RESPONSE): Phase.READY,

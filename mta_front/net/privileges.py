@@ -1,0 +1,55 @@
+"""XCLIENT and XFORWARD (Postfix's XCLIENT_README, XFORWARD_README): who may say them, and what a session becomes.
+
+Judged once, by the address that the connection came with (DECISIONS W12): what XCLIENT itself says gives no right, and
+by default the address that it names is in none of the networks of the settings.
+"""
+
+from __future__ import annotations
+
+from mta_front.hooks import Envelope, Session
+from mta_front.net.options import SessionOptions
+from mta_front.net.reverse import client_hostname
+from mta_front.smtp.credentials import Credentials
+from mta_front.smtp.xclient import XCLIENT_KEYWORD, XFORWARD_KEYWORD
+
+METHOD = "XCLIENT"
+"""The method of credentials that come with LOGIN."""
+
+
+class Privileges:
+    """What one client may say; `advertised` are the lines of EHLO for it."""
+
+    __slots__ = ("advertised", "xclient", "xforward")
+
+    def __init__(self, options: SessionOptions, session: Session) -> None:
+        disabled = options.disabled_commands
+        self.xclient = "XCLIENT" not in disabled and options.is_among(options.use_xclient, session.trust_address)
+        self.xforward = "XFORWARD" not in disabled and options.is_among(options.use_xforward, session.trust_address)
+        lines = ((self.xclient, XCLIENT_KEYWORD), (self.xforward, XFORWARD_KEYWORD))
+        self.advertised = tuple(line for allowed, line in lines if allowed)
+
+
+def adopt(session: Session, options: SessionOptions, said: dict[str, str | None]) -> Credentials | None:
+    """Make the session that of the client whom XCLIENT names. Returns its LOGIN, to be asked about.
+
+    What is not said stays as it is; what is unavailable is as if it were not known.
+    """
+    session.x_client |= said
+    if "ADDR" in said:
+        session.remote_address = said["ADDR"] or ""
+        session.trust_address = session.remote_address if options.xclient_trusts_addr else ""
+        session.client_hostname = client_hostname(None, session.remote_address, 0.0)
+    if "NAME" in said:
+        session.client_hostname = said["NAME"] or client_hostname(None, session.remote_address, 0.0)
+    if "PORT" in said:
+        session.remote_port = int(said["PORT"] or 0)
+    if "DESTADDR" in said:
+        session.local_address = said["DESTADDR"] or ""
+    if "DESTPORT" in said:
+        session.local_port = int(said["DESTPORT"] or 0)
+    session.envelope = Envelope()
+    session.host_name_appears_as = said.get("HELO") or ""
+    session.opening_command = ""
+    session.user = None
+    login = said.get("LOGIN")
+    return Credentials(METHOD, login) if login else None
