@@ -6,6 +6,7 @@ tests report with `figures` are printed at the end of the run.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,12 @@ FIGURES: list[str] = []
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--full`."""
     parser.addoption("--full", action="store_true", help="end-to-end tests in full size (minutes)")
+
+
+def pytest_configure() -> None:
+    """A program that is started where Ctrl-C is ignored (by nohup, by some CI) ignores it too: our tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -48,6 +48,7 @@ def test_every_place_is_filled_and_every_slot_answers_on_every_address(tmp_path:
     until(all_seen, 10.0, "each of the three slots answers")
     assert answers(socket.AF_UNIX, str(path)).strip() in {answer.strip() for answer in seen}
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    until(lambda: front.notes("ready", "relay"), 10.0, "the relay is ready")
     assert len(front.notes("ready", "relay")) == 1
     assert "READY" in front.log_text()
     status = front.status()
