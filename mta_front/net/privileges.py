@@ -6,6 +6,8 @@ by default the address that it names is in none of the networks of the settings.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from mta_front.hooks import Envelope, Session
 from mta_front.net.options import SessionOptions
 from mta_front.net.reverse import client_hostname
@@ -34,7 +36,7 @@ def adopt(session: Session, options: SessionOptions, said: dict[str, str | None]
 
     What is not said stays as it is; what is unavailable is as if it were not known.
     """
-    session.x_client |= said
+    session.x_client = session.x_client | said
     if "ADDR" in said:
         session.remote_address = said["ADDR"] or ""
         session.trust_address = session.remote_address if options.xclient_trusts_addr else ""
@@ -53,3 +55,9 @@ def adopt(session: Session, options: SessionOptions, said: dict[str, str | None]
     session.user = None
     login = said.get("LOGIN")
     return Credentials(METHOD, login) if login else None
+
+
+def put_back(session: Session, before: Session) -> None:
+    """Make the session what it was: half a client's, it would have the rights of two."""
+    for each in fields(Session):
+        setattr(session, each.name, getattr(before, each.name))

@@ -85,6 +85,8 @@ def read_header(
     """Read the header and make `session` the client's. None: the connection is over, and `refused` was told why."""
     prelude = Prelude(stream, options.proxy_timeout_s)
     roster.join(prelude)
+    if roster.draining:
+        prelude.wind_up()  # what has come already is still read
     try:
         header, rest = prelude.read()
     except ProxyRefused as error:

@@ -7,6 +7,7 @@ segment of a message at most: the hook that reads the message drives the socket.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import gevent
@@ -16,7 +17,7 @@ from mta_front.net.asking import HOOK_ERRORS, Asking
 from mta_front.net.conduct import SessionOver
 from mta_front.net.login import Login, transmission_type
 from mta_front.net.options import SessionOptions
-from mta_front.net.privileges import Privileges, adopt
+from mta_front.net.privileges import Privileges, adopt, put_back
 from mta_front.net.reverse import client_hostname
 from mta_front.net.roster import Roster
 from mta_front.net.stream import Stream
@@ -26,6 +27,7 @@ from mta_front.observe.events import Events
 from mta_front.smtp import events, replies
 from mta_front.smtp.errors import RemoteError
 from mta_front.smtp.extensions import hello_reply
+from mta_front.smtp.replies import Reply
 from mta_front.smtp.state import Verb
 from mta_front.tls.failure import TlsFailure
 
@@ -123,8 +125,12 @@ class Pump:
         session.servername = facts.servername
         session.tls_options = TlsFacts(facts.cipher, facts.standard_name, facts.version)
         session.peer_certificate = facts.peer_certificate
+        if not self._silent:
+            self._tell_secure()
+
+    def _tell_secure(self) -> None:
         try:
-            self._hooks.on_secure(session)
+            self._hooks.on_secure(self.session)
         except HOOK_ERRORS as error:
             raise SessionOver("refused", self._asking.refusal(error, CONNECT_REFUSAL, "STARTTLS")) from None
 
@@ -138,15 +144,22 @@ class Pump:
             return
         if options.greet_delay_s:
             self._wire.listen_for_early_talk(options.greet_delay_s)
+        refusal = self._introduce()
+        self._connection.reply(refusal or options.greeting)
+        if refusal is not None:
+            raise SessionOver("refused")
+
+    def _introduce(self) -> Reply | None:
+        """Find the client's name, and ask whether it may come in."""
+        options, session = self._options, self.session
         resolver = options.resolver if options.reverse_lookup else None
         session.client_hostname = client_hostname(resolver, session.remote_address, options.reverse_lookup_timeout_s)
         try:
-            self._hooks.on_connect(self.session)
+            self._hooks.on_connect(session)
         except HOOK_ERRORS as error:
             default = CONNECT_DEFERRAL if isinstance(error, Defer) else CONNECT_REFUSAL
-            self._connection.reply(self._asking.refusal(error, default, "CONNECT"))
-            raise SessionOver("refused") from error
-        self._connection.reply(options.greeting)
+            return self._asking.refusal(error, default, "CONNECT")
+        return None
 
     def _converse(self) -> None:
         connection = self._connection
@@ -174,11 +187,11 @@ class Pump:
         self._silent = False
         session.remote_address, session.remote_port = session.proxy.address, session.proxy.port
         self._sink.session_opened(self._options.listener)
-        try:
-            self._hooks.on_connect(session)
-        except HOOK_ERRORS as error:
-            default = CONNECT_DEFERRAL if isinstance(error, Defer) else CONNECT_REFUSAL
-            raise SessionOver("refused", self._asking.refusal(error, default, "CONNECT")) from None
+        refusal = self._introduce()
+        if refusal is not None:
+            raise SessionOver("refused", refusal)
+        if session.secure:
+            self._tell_secure()
 
     def _answered(self) -> None:
         """A command was answered: go on, now or later."""
@@ -210,14 +223,17 @@ class Pump:
             connection.reply(replies.NOT_ALLOWED)
             return
         self._conduct.in_step()
+        before = copy(session)
         credentials = adopt(session, options, event.attributes)
         if credentials is not None:
             refusal = self._login.vouched(credentials)
             if refusal is not None:
+                put_back(session, before)
                 connection.reply(refusal)
                 return
         session.transmission_type = transmission_type(session)
-        connection.begin_anew(options.gate(session))
+        logged_in = session.user is not None
+        connection.begin_anew(options.connection_for(session.trust_address), options.gate(session), logged_in)
         connection.reply(options.greeting)
 
     def _xforward(self, event: events.XForward) -> None:

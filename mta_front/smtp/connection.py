@@ -131,9 +131,10 @@ class Connection:
             raise RemoteError(replies.NOT_IN_STEP)
         self._facts = Facts(self._options, secure=True)
 
-    def begin_anew(self, gate: Reply | None) -> None:
-        """Somebody else is the client now (XCLIENT): forget all that was said."""
-        self._facts = Facts(self._options, self._facts.secure)
+    def begin_anew(self, options: ConnectionOptions, gate: Reply | None, authenticated: bool) -> None:
+        """Somebody else is the client now (XCLIENT): forget all that was said, and go on by that one's options."""
+        self._options = options
+        self._facts = Facts(options, self._facts.secure, authenticated)
         self.gate = gate
 
     def authenticated(self) -> None:

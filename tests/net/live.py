@@ -22,10 +22,22 @@ class Noted(Events):
     """Keeps what was reported."""
 
     def __init__(self) -> None:
+        self.opened = 0
         self.closed: list[str] = []
+        self.proxy_refused_for: list[str] = []
+        self.tls_failed_for: list[str] = []
         self.faults: list[BaseException] = []
         self.accepted: list[dict[str, Any]] = []
         self.refused: list[tuple[str, int]] = []
+
+    def session_opened(self, listener: str) -> None:
+        self.opened += 1
+
+    def proxy_refused(self, listener: str, reason: str) -> None:
+        self.proxy_refused_for.append(reason)
+
+    def tls_failed(self, listener: str, reason: str) -> None:
+        self.tls_failed_for.append(reason)
 
     def session_closed(self, listener: str, reason: str, summary: dict[str, Any]) -> None:
         self.closed.append(reason)
