@@ -12,11 +12,13 @@ import reprlib
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from typing import Any, Literal
 
 from mta_front import bounds
 from mta_front.bounds import Check, flag, seconds, unknown
 from mta_front.certified import TLS_CHECKS, TLS_RENAMED, Certified, TlsArguments
+from mta_front.doors import UNIX
 from mta_front.hooks import HOOKS, Accept, Address, Credentials, Hooks, Message, Session
 from mta_front.net.options import Network, SessionOptions
 from mta_front.net.reverse import Resolver
@@ -30,6 +32,12 @@ class Options(TlsArguments, total=False):
     banner: str
     helo_response: str
     lmtp: bool
+    use_proxy: bool | Iterable[str | Network]
+    proxy_timeout_s: float
+    proxy_tls_trusted: bool
+    use_xclient: bool | Iterable[str | Network]
+    use_xforward: bool | Iterable[str | Network]
+    xclient_trusts_addr: bool
     secure: bool
     needs_upgrade: bool
     hide_starttls: bool
@@ -109,8 +117,32 @@ def checked(hooks: Hooks | None, given: Mapping[str, object]) -> Arguments:
     session = SessionOptions(**said, tls=certified.channel)
     if session.needs_upgrade and not session.secure and "STARTTLS" in session.disabled_commands:
         raise ValueError("needs_upgrade=True: nobody can, with STARTTLS among disabled_commands")
+    _check_trust(session)
     server = {name: value for name, value in values.items() if name not in _SESSION and name not in TLS_CHECKS}
     return Arguments(_hooks(hooks, functions), session, certified, **server)
+
+
+def _check_trust(session: SessionOptions) -> None:
+    """Nobody is trusted by accident (DECISIONS W10, W12)."""
+    for network in () if isinstance(session.use_proxy, bool) else session.use_proxy:
+        if network.prefixlen == 0:
+            raise ValueError(f"use_proxy: {network} would trust everybody; say use_proxy=True if you mean it")
+    if session.use_proxy is not False:
+        for name in _SPEAK_FOR_OTHERS:
+            if getattr(session, name) is True:
+                raise ValueError(f"{name}=True: must name networks, since with use_proxy clients come from anywhere")
+
+
+def check_bind(session: SessionOptions, address: str) -> None:
+    """Refuse an address (of IP, or "unix:PATH") at which strangers could say who they are. Raises ValueError."""
+    if address.startswith(UNIX) or ip_address(address).is_loopback:
+        return
+    for name in _SPEAK_FOR_OTHERS:
+        if getattr(session, name) is True:
+            raise ValueError(f"{name}=True: must name networks, since {address} is open to others")
+
+
+_SPEAK_FOR_OTHERS = ("use_xclient", "use_xforward")
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -128,6 +160,7 @@ RENAMED = {
     "auth_require_tls": "allow_insecure_auth",
     "require_starttls": "needs_upgrade",
     "tls_context": "cert",
+    "proxy_protocol_timeout": "use_proxy",
     "authenticator": "on_auth",
     "auth_callback": "on_auth",
     "hostname": "name",
@@ -149,6 +182,12 @@ _CHECKS: dict[str, Check] = {
     "banner": bounds.reply_text,
     "helo_response": bounds.reply_text,
     "lmtp": flag,
+    "use_proxy": bounds.peers,
+    "proxy_timeout_s": seconds(zero="refused"),
+    "proxy_tls_trusted": flag,
+    "use_xclient": bounds.peers,
+    "use_xforward": bounds.peers,
+    "xclient_trusts_addr": flag,
     "secure": flag,
     "needs_upgrade": flag,
     "hide_starttls": flag,

@@ -32,6 +32,7 @@ _NEWLINES = ("normalize", "reject", "accept")
 _LIKE_COMMANDS = 'a list of commands like ["VRFY"]'
 _LIKE_MECHANISMS = 'a list of mechanisms like ["PLAIN", "LOGIN"]'
 _LIKE_NETWORKS = 'a list of networks like ["10.0.0.0/8"]'
+_LIKE_PEERS = f"False, True, or {_LIKE_NETWORKS}"
 
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
@@ -152,20 +153,30 @@ def mechanisms(name: str, value: object) -> tuple[str, ...]:
     return tuple(_words(name, value, _LIKE_MECHANISMS, MECHANISMS, "mechanisms"))
 
 
-def networks(name: str, value: object) -> list[Network]:
+def networks(name: str, value: object, allowed: str = _LIKE_NETWORKS) -> list[Network]:
     """Networks, and addresses as networks of one."""
     found: list[Network] = []
-    for item in _listed(name, value, _LIKE_NETWORKS):
+    for item in _listed(name, value, allowed):
         if isinstance(item, IPv4Network | IPv6Network):
             found.append(item)
             continue
         if not isinstance(item, str):
-            bad(TypeError, name, value, _LIKE_NETWORKS)
+            bad(TypeError, name, value, allowed)
         try:
             found.append(ip_network(item))
         except ValueError as error:
             raise ValueError(f"{name}={reprlib.repr(value)}: {error}") from None
     return found
+
+
+def peers(name: str, value: object) -> bool | tuple[Network, ...]:
+    """Who may say who the client is: nobody, everybody, or who comes from these networks."""
+    if isinstance(value, bool):
+        return value
+    found = networks(name, value, _LIKE_PEERS)
+    if not found:
+        bad(ValueError, name, value, _LIKE_PEERS)
+    return tuple(found)
 
 
 def newline(name: str, value: object) -> str:

@@ -23,7 +23,7 @@ from weakref import WeakSet
 import gevent
 from gevent import monkey
 
-from mta_front.arguments import Options, checked, close_timeout
+from mta_front.arguments import Options, check_bind, checked, close_timeout
 from mta_front.blocking import HooksInThreads
 from mta_front.certified import TlsArguments
 from mta_front.doors import UNIX, Door
@@ -60,6 +60,10 @@ class SMTPServer:
       `session.peer_certificate`), `ca`;
     - `sni`: for clients that ask for a name (also "*.example.com"), what differs: a dictionary by name of dictionaries
       with `key`, `cert`, `ca`, `request_cert`, `reject_unauthorized`, `ocsp_file`;
+    - behind a proxy: `use_proxy` (whose PROXY header is taken, and must come: False, True for everybody's, or networks
+      like ["10.0.0.0/8"]), `proxy_timeout_s`, `proxy_tls_trusted` (a client that came to the proxy over TLS is
+      secure), `use_xclient`, `use_xforward` (who may say these, in the same way; True on loopback and Unix sockets
+      only), `xclient_trusts_addr` (the address that XCLIENT gives may be in `bare_newline_exempt`);
     - limits: `size_bytes`, `max_text_line_octets`, `max_clients`, `max_recipients`, `max_messages`,
       `socket_timeout_s`, `session_timeout_s`, `min_data_rate_bytes_s`, `soft_errors`, `error_delay_s`, `max_errors`,
       `max_junk_commands`, `greet_delay_s`;
@@ -94,12 +98,18 @@ class SMTPServer:
 
         `host`: "127.0.0.1", "::1", "0.0.0.0" (all of IPv4), "::" (all of IPv6), a name, or "unix:PATH", which has no
         port. `port` 0: any that is free. Clients are served from the start on; until then they wait.
-        Raises OSError when the address cannot be had, RuntimeError after `close()`.
+        Raises OSError when the address cannot be had, RuntimeError after `close()`, and ValueError where `use_xclient`
+        or `use_xforward` is True and others than this host can come.
         """
         if not 0 <= port <= 65535:
             raise ValueError(f"port={port!r}: must be from 0 to 65535")
         self._refuse_when_closed()
         door = Door(host, port)
+        try:
+            check_bind(self._arguments.session, door.address[0])
+        except ValueError:
+            door.close()
+            raise
         with self._lock:
             if self._closed:
                 door.close()

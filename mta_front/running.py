@@ -106,6 +106,10 @@ class _Faults(Events):
     def __init__(self, *, told: bool) -> None:
         self._told = told
 
+    def proxy_refused(self, listener: str, reason: str) -> None:
+        """See Events. No warning either, for the same reason; but whoever waits for a banner in vain finds it here."""
+        log.info("%s: connection refused for its PROXY header: %s", listener, reason)
+
     def tls_failed(self, listener: str, reason: str) -> None:
         """See Events. Any stranger can make a handshake fail: that is no warning."""
         log.info("%s: TLS handshake failed: %s", listener, reason)

@@ -1,7 +1,6 @@
 """What the libraries that this replaces promise, as tables: smtp-server (Node.js) and bun-smtp, by their own names.
 
-Each row is either ours today, and then a test is marked with it (`@pytest.mark.seed("configuration: hideSize")`), or
-says with what it comes. `default` is theirs, in their units.
+A test is marked with each row (`@pytest.mark.seed("configuration: hideSize")`). `default` is theirs, in their units.
 """
 
 from __future__ import annotations
@@ -9,21 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-PROXY = "comes with the PROXY protocol, XCLIENT and XFORWARD"
-
 NONE = object()
 """They have no default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`ours`: our name. `later`: with what it comes, "" if it is here."""
+    """`ours`: our name."""
 
     table: str
     theirs: str
     ours: str
     default: Any = NONE
-    later: str = ""
 
     @property
     def key(self) -> str:
@@ -58,9 +54,9 @@ CONFIGURATION = [
     Row("configuration", "socketTimeout", "socket_timeout_s", 60_000),
     Row("configuration", "closeTimeout", "close_timeout_s", 30_000),
     Row("configuration", "maxAllowedUnauthenticatedCommands", "max_unauthenticated_commands", 10),
-    Row("configuration", "useXClient", "use_xclient", False, PROXY),
-    Row("configuration", "useXForward", "use_xforward", False, PROXY),
-    Row("configuration", "useProxy", "use_proxy", False, PROXY),
+    Row("configuration", "useXClient", "use_xclient", False),
+    Row("configuration", "useXForward", "use_xforward", False),
+    Row("configuration", "useProxy", "use_proxy", False),
     Row("configuration", "disableReverseLookup", "reverse_lookup", False),
     Row("configuration", "resolver", "resolver"),
     Row("configuration", "key", "key"),
@@ -113,8 +109,8 @@ SESSION = [
     Row("session", "user", "user"),
     Row("session", "transaction", "transaction"),
     Row("session", "envelope", "envelope"),
-    Row("session", "xClient", "x_client", NONE, PROXY),
-    Row("session", "xForward", "x_forward", NONE, PROXY),
+    Row("session", "xClient", "x_client"),
+    Row("session", "xForward", "x_forward"),
 ]
 
 ENVELOPE = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import fields
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -16,20 +17,18 @@ from mta_front.certified import TLS_CHECKS
 from mta_front.config import Listener
 from mta_front.hooks import HOOKS, Address, Session
 from mta_front.net.options import SessionOptions
-from tests.library.seeds import ROWS
 
 OPTIONS = {option.name for option in fields(SessionOptions) if option.init}
 OPTIONS |= {option.name for option in fields(Arguments)} - {"hooks", "session", "certified"}
 OPTIONS -= {"tls"}  # is made of those that follow
 OPTIONS |= set(TLS_CHECKS)
-LATER = {row.ours for row in ROWS if row.later}
 
 
 def test_each_option_can_be_given_and_is_typed() -> None:
     """Who adds one to a session's options, or a hook, says in `mta_front.arguments` what it may be."""
-    assert set(get_type_hints(Options)) - LATER == (OPTIONS | set(HOOKS)) - LATER
+    assert set(get_type_hints(Options)) == OPTIONS | set(HOOKS)
     known = {name for name in OPTIONS if is_known(name)}
-    assert known - LATER == OPTIONS - LATER
+    assert known == OPTIONS
 
 
 def test_each_option_is_named_where_help_shows_it() -> None:
@@ -71,6 +70,9 @@ def is_known(name: str) -> bool:
         ("tls_context", "cert"),
         ("require_starttls", "needs_upgrade"),
         ("authenticator", "on_auth"),
+        ("useXClient", "use_xclient"),
+        ("useProxy", "use_proxy"),
+        ("proxy_protocol_timeout", "use_proxy"),
     ],
 )
 def test_an_unknown_option_names_the_nearest_known_one(name: str, meant: str) -> None:
@@ -120,6 +122,16 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("bare_newline_exempt", [10], TypeError, "must be a list of networks"),
     ("resolver", "8.8.8.8", TypeError, "must be an object with reverse(address)"),
     ("blocking_hooks", "yes", TypeError, "must be True or False"),
+    ("use_proxy", "10.0.0.0/8", TypeError, "must be False, True, or a list of networks"),
+    ("use_proxy", None, TypeError, "must be False, True, or a list of networks"),
+    ("use_proxy", 1, TypeError, "must be False, True, or a list of networks"),
+    ("use_proxy", [], ValueError, "must be False, True, or a list of networks"),
+    ("use_proxy", ["haproxy.example"], ValueError, "does not appear to be an IPv4 or IPv6 network"),
+    ("use_xclient", ["10.0.0.1/8"], ValueError, "has host bits set"),
+    ("use_xforward", [10], TypeError, "must be False, True, or a list of networks"),
+    ("proxy_timeout_s", 0, ValueError, "must be more than 0 seconds"),
+    ("proxy_tls_trusted", 1, TypeError, "must be True or False"),
+    ("xclient_trusts_addr", ["10.0.0.0/8"], TypeError, "must be True or False"),
 ]
 
 
@@ -147,7 +159,7 @@ DIFFERS: list[tuple[str, Any]] = [
 """0 means no limit in the library; settings want a limit there. False: see the seeds."""
 
 
-@pytest.mark.parametrize("name", sorted((OPTIONS & set(Listener.model_fields)) - LATER - {"name", "lmtp"}))
+@pytest.mark.parametrize("name", sorted((OPTIONS & set(Listener.model_fields)) - {"name", "lmtp"}))
 def test_the_library_allows_what_the_settings_allow(name: str) -> None:
     """One option, one meaning: the bounds in `settings.model` and those here are the same."""
     adapter: TypeAdapter[Any] = TypeAdapter(Listener.model_fields[name].rebuild_annotation())
@@ -171,6 +183,51 @@ def test_values_are_made_what_sessions_use() -> None:
     assert options.disabled_commands == {"VRFY"}
     assert options.auth_methods == ("CRAM-MD5",)
     assert options.name == socket.gethostname()
+
+
+def test_networks_of_proxies_are_text_or_objects() -> None:
+    networks = ("10.0.0.0/8", ip_network("2001:db8::/32"), "192.0.2.1")
+    options = checked(None, {"use_proxy": networks, "use_xclient": iter(networks), "use_xforward": list(networks)})
+    for found in (options.session.use_proxy, options.session.use_xclient, options.session.use_xforward):
+        assert not isinstance(found, bool)
+        assert [str(each) for each in found] == ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"]
+    for flag in (True, False):
+        assert checked(None, {"use_proxy": flag}).session.use_proxy is flag
+
+
+@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0"])
+def test_nobody_trusts_everybody_by_accident(everybody: str) -> None:
+    with pytest.raises(ValueError, match=f"use_proxy: {everybody} would trust everybody; say use_proxy=True if"):
+        SMTPServer(use_proxy=["10.0.0.0/8", everybody])
+    SMTPServer(use_proxy=True).close()
+
+
+@pytest.mark.parametrize("name", ["use_xclient", "use_xforward"])
+@pytest.mark.parametrize("proxies", [True, ["127.0.0.1"]])
+def test_clients_of_a_proxy_may_not_all_speak_for_others(name: str, proxies: Any) -> None:
+    """That the proxy comes by loopback says nothing of the client, whose address XCLIENT is judged by."""
+    given: dict[str, Any] = {name: True, "use_proxy": proxies}
+    with pytest.raises(ValueError, match=f"{name}=True: must name networks, since with use_proxy clients come from"):
+        SMTPServer(**given)
+    SMTPServer(**given | {name: ["10.0.0.0/8"]}).close()
+
+
+@pytest.mark.parametrize("name", ["use_xclient", "use_xforward"])
+def test_strangers_may_not_speak_for_others(name: str, tmp_path: Path) -> None:
+    """`True` is for addresses that only this host comes to (DECISIONS W12)."""
+    given: dict[str, Any] = {name: True}
+    server = SMTPServer(**given)
+    with pytest.raises(ValueError, match=f"{name}=True: must name networks, since 0.0.0.0 is open to others"):
+        server.listen("0.0.0.0")
+    with pytest.raises(ValueError, match=f"{name}=True: must name networks, since :: is open to others"):
+        server.listen("::")
+    assert server.addresses == []
+    for address in ("127.0.0.1", "::1", "localhost", f"unix:{tmp_path / 's'}"):
+        server.listen(address)
+    server.close()
+    server = SMTPServer(**{name: ["10.0.0.0/8"]})  # type: ignore[arg-type]
+    server.listen("0.0.0.0")
+    server.close()
 
 
 def test_an_upgrade_that_is_needed_must_be_possible() -> None:

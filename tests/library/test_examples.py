@@ -15,6 +15,8 @@ from time import monotonic
 
 import pytest
 
+from mta_front.proxybuild import build_v2
+from mta_front.proxyproto import Endpoints
 from tests.library.examples import EXAMPLES, MESSAGE, running
 from tests.processes import ROOT
 from tests.smtp_talk import Talk, talk
@@ -149,6 +151,24 @@ def test_the_readme_example(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 0
+
+
+def test_behind_haproxy(tmp_path: Path) -> None:
+    def came(address: str) -> Talk:
+        client = Talk(example.address)
+        client.raw(build_v2(Endpoints(address, 4711, "198.51.100.2", 25)))
+        return client
+
+    with running("behind_haproxy.py", tmp_path) as example:
+        with came("192.0.2.1") as client:
+            client.greeting()
+            assert str(client.send(MESSAGE)) == "250 2.0.0 taken from 192.0.2.1 through 127.0.0.1"
+        with came("192.0.2.66") as client:
+            assert str(client.reply()) == "554 5.7.1 We know you"
+        with Talk(example.address) as client:
+            client.raw(b"EHLO client.example\r\n")
+            assert client.ended()
+        assert example.end() == ""
 
 
 def test_each_example_is_short_listed_and_tested() -> None:

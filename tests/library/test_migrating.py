@@ -1,4 +1,4 @@
-"""docs/migrating.md names only what exists, or says "later"; and forgets nothing that the seeds have."""
+"""docs/migrating.md names only what exists, and forgets nothing that the seeds have."""
 
 from __future__ import annotations
 
@@ -46,8 +46,6 @@ def test_our_column_names_what_exists(row: list[str]) -> None:
     if ours == "–":
         return
     assert names, f"nothing of ours in {row}"
-    if ours.startswith("later: "):
-        return
     assert [name for name in names if not exists(name)] == []
 
 
@@ -57,13 +55,7 @@ def test_each_option_of_the_seeds_is_there() -> None:
     assert [row.theirs for row in CREDENTIALS if f"`auth.{row.theirs}" not in TEXT] == []
 
 
-def test_what_is_later_there_is_later_in_the_tests_too() -> None:
-    later = {name for row in ROWS if row[1].startswith("later: ") for name in re.findall(r"`(\w+)`", row[1])}
-    promised = {row.ours for row in CONFIGURATION if row.later}
-    assert promised - later == set()
-
-
-@pytest.mark.parametrize("row", [row for row in CONFIGURATION if not row.later], ids=lambda row: row.theirs)
+@pytest.mark.parametrize("row", CONFIGURATION, ids=lambda row: row.theirs)
 def test_an_option_in_their_spelling_is_answered_with_ours(row: Row) -> None:
     if row.theirs == row.ours:
         return
