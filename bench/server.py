@@ -178,6 +178,11 @@ def _tree(pid: int) -> Iterator[int]:
                 yield from _tree(int(child))
 
 
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses now."""
+    return _free_ports(1)[0]
+
+
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

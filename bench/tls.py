@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.library import LibraryServer
 from bench.server import ROOT, Server, on_cpu
 
 LISTENER = "secure = {secure}\nreverse_lookup = false\n[listeners.tls]\nself_signed = true\n"
@@ -42,10 +43,14 @@ def _load(port: int, way: str, messages: int, more: list[str]) -> None:
 
 
 def measure(workload: str, durability: str) -> dict[str, float | str | int]:
-    """One run against a fresh server."""
+    """One run against a fresh server; `durability` "library": the library, and a hook that forgets the message."""
     _, way, messages, more = WORKLOADS[workload]
     with tempfile.TemporaryDirectory(prefix="mta-front-bench-") as name:
-        server = Server(Path(name), 1, durability, LISTENER.format(secure="true" if way == "implicit" else "false"))
+        server = (
+            LibraryServer(Path(name), way)
+            if durability == "library"
+            else Server(Path(name), 1, durability, LISTENER.format(secure="true" if way == "implicit" else "false"))
+        )
         try:
             server.await_ready()
             _load(server.port, way, messages // 3, more)
@@ -97,7 +102,7 @@ def run(runs: int, durability: str) -> Iterator[dict[str, float | str | int]]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     print(f"TLS (durability = {durability}, {os.cpu_count()} CPUs)")
-    print(f"{'':3} {'CPU µs/message':>15} {'without the store':>18} {'messages/s':>11}")
+    print(f"{'':3} {'CPU µs/message':>15} {'without the store':>18} {'messages/s':>11} {'the library':>11}")
     for workload, (description, *_) in WORKLOADS.items():
         results = []
         for _ in range(runs):
@@ -107,7 +112,10 @@ def run(runs: int, durability: str) -> Iterator[dict[str, float | str | int]]:
             statistics.median(float(result[key]) for result in results)
             for key in ("cpu_us", "store_cpu_us", "messages_per_s")
         )
-        shown = f"{workload:3} {total:15.0f} {total - store:18.0f} {rate:11.0f}"
+        library = [measure(workload, "library") for _ in range(runs)]
+        yield from library
+        alone = statistics.median(float(result["cpu_us"]) for result in library)
+        shown = f"{workload:3} {total:15.0f} {total - store:18.0f} {rate:11.0f} {alone:11.0f}"
         print(f"{shown}   {description} ({GOALS[workload]})", flush=True)
     for way in ("plain", "starttls"):
         result = idle(way)
