@@ -6,10 +6,11 @@ by default the address that it names is in none of the networks of the settings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from mta_front.hooks import Envelope, Session
-from mta_front.net.options import SessionOptions
+from mta_front.net.options import Network, SessionOptions
 from mta_front.net.reverse import client_hostname
 from mta_front.smtp.credentials import Credentials
 from mta_front.smtp.xclient import XCLIENT_KEYWORD, XFORWARD_KEYWORD
@@ -24,9 +25,15 @@ class Privileges:
     __slots__ = ("advertised", "xclient", "xforward")
 
     def __init__(self, options: SessionOptions, session: Session) -> None:
-        disabled = options.disabled_commands
-        self.xclient = "XCLIENT" not in disabled and options.is_among(options.use_xclient, session.trust_address)
-        self.xforward = "XFORWARD" not in disabled and options.is_among(options.use_xforward, session.trust_address)
+        def may(command: str, allowed: bool | Sequence[Network]) -> bool:
+            if command in options.disabled_commands:
+                return False
+            if isinstance(allowed, bool) and session.proxy is not None:
+                return False  # True stands for loopback, and there is the proxy: its clients come from anywhere
+            return options.is_among(allowed, session.trust_address)
+
+        self.xclient = may("XCLIENT", options.use_xclient)
+        self.xforward = may("XFORWARD", options.use_xforward)
         lines = ((self.xclient, XCLIENT_KEYWORD), (self.xforward, XFORWARD_KEYWORD))
         self.advertised = tuple(line for allowed, line in lines if allowed)
 

@@ -10,7 +10,7 @@ import pytest
 from mta_front.hooks import Address, Credentials, Defer, Hooks, Message, Reject, Session
 from mta_front.proxybuild import build_v1
 from mta_front.proxyproto import Endpoints
-from tests.net.behind import ADDRESS, BODY, CLIENTS, CONTEXTS, ELSEWHERE, HERE, V1, trusting
+from tests.net.behind import ADDRESS, BODY, CLIENTS, CONTEXTS, ELSEWHERE, HERE, OWN, V1, trusting
 from tests.net.live import live
 from tests.smtp_talk import Talk, talk
 
@@ -125,6 +125,17 @@ def test_the_address_after_proxy_decides() -> None:
         client.greeting()
         assert said(client) == set()
         client.expect("XCLIENT ADDR=203.0.113.7", 550)
+
+
+@pytest.mark.parametrize("header", [V1, *OWN.values()], ids=["a client", *OWN])
+def test_true_is_for_nobody_behind_a_proxy(header: bytes) -> None:
+    """That its proxy is on this host says nothing of a client."""
+    with live(Hooks(), use_proxy=HERE, use_xclient=True, use_xforward=True) as server, Talk(server.address) as client:
+        client.raw(header)
+        client.greeting()
+        assert said(client) == set()
+        client.expect("XCLIENT ADDR=203.0.113.7", 550)
+        client.expect("XFORWARD ADDR=203.0.113.7", 550)
 
 
 def test_it_is_judged_once() -> None:
