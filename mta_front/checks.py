@@ -30,6 +30,9 @@ TIMEOUT_S = 60.0
 NEED_TLS = frozenset({"EXTERNAL", "SCRAM-SHA-256-PLUS"})
 """Mechanisms that do not exist without TLS, whatever `allow_insecure_auth` says."""
 
+AGENT_INTER_S = 2.0
+"""How often HAProxy asks an agent, unless its agent-inter says otherwise. We cannot see what that says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -99,7 +102,7 @@ def examine(loaded: Loaded, *, make: bool, held: bool = False) -> Findings:
     faults = list(dict.fromkeys(loaded.tree.fault_lines()))  # several listeners may share one fault
     if faults:
         return Findings(faults, exit_code=os.EX_CONFIG)
-    return Findings(remarks=[*answers.remarks, *_login_remarks(loaded, answers)])
+    return Findings(remarks=[*answers.remarks, *_login_remarks(loaded, answers), *_agent_remarks(loaded)])
 
 
 def _has_questions(settings: Settings) -> bool:
@@ -111,6 +114,15 @@ def _blame_option(loaded: Loaded, number: int, option: tuple[str, ...], text: st
     path = option_path(loaded.settings, number, option)
     shown = loaded.tree.get(path)
     loaded.tree.fault(path, text.removeprefix(f"{shown} ") if isinstance(shown, str) else text)
+
+
+def _agent_remarks(loaded: Loaded) -> Iterator[str]:
+    settings = loaded.settings
+    if settings.admin.agent_check and settings.server.drain_grace_s < AGENT_INTER_S:
+        text = (
+            "is less than agent-inter + inter × fall of HAProxy can be: clients may be sent to a server that has closed"
+        )
+        yield loaded.tree.line(("server", "drain_grace_s"), text)
 
 
 # -- the child ---------------------------------------------------------------------------------------------------------

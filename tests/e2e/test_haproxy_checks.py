@@ -111,6 +111,7 @@ def checked(directory: Path, checks: Checks) -> Checked:
         tls={"key": str(key), "cert": str(cert)},
         auth={"backends": ["hook"]},
         hooks={"class": "tests.e2e.hooks_that_tell:Telling"},
+        server={"drain_grace_s": 2.0},
         admin={"agent_check": f"127.0.0.1:{agent}"},
         log={"level": "debug"},
     ).start()

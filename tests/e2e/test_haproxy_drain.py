@@ -140,3 +140,22 @@ def test_the_weight_is_what_is_free(tmp_path: Path) -> None:
             until(partial(weighs, weight), message=f"{more} sessions more: {weight}")
         assert balancer.stat("smtp", "a")["status"].startswith("UP"), "full, but in service"
     until(partial(weighs, "100"), message="all of it again")
+
+
+def test_what_an_administrator_says_lasts_only_while_the_agent_is_not_asked(tmp_path: Path) -> None:
+    """As docs/haproxy.md says: `ready` takes back any drain."""
+    a = Master(tmp_path / "a").start()
+    port = free_port()
+    balancer = balance(tmp_path, port, a)
+    balancer.await_status("smtp", {"a": "UP"})
+    balancer.command("set server smtp/a state drain")
+    balancer.await_status("smtp", {"a": "DRAIN"}, 1.0)
+    balancer.await_status("smtp", {"a": "UP"})
+
+    balancer.command("disable agent smtp/a; set server smtp/a state drain")
+    asked_no_more_until = time.monotonic() + 3.0
+    while time.monotonic() < asked_no_more_until:
+        balancer.await_status("smtp", {"a": "DRAIN"}, 0.0)
+        time.sleep(0.1)  # this is how long it is to last, not a wait for something
+    balancer.command("enable agent smtp/a")
+    balancer.await_status("smtp", {"a": "UP"})
