@@ -15,7 +15,7 @@ REMARK = "is less than agent-inter + inter × fall of HAProxy can be: clients ma
 @pytest.mark.parametrize(
     ("agent", "grace_s", "remarks"),
     [
-        ("0.0.0.0:9581", "1.5", [f"mta-front.toml:2: server.drain_grace_s = 1.5: {REMARK}"]),
+        ("0.0.0.0:9581", "1.5", [f"remark: mta-front.toml:2: server.drain_grace_s = 1.5: {REMARK}"]),
         ("0.0.0.0:9581", "2.0", []),
         ("", "0.0", []),
     ],
