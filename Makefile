@@ -31,7 +31,7 @@ lint: .venv/.for-dev ## check style and types
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-bench: .venv/.for-run programs ## measure the server's CPU time for one message
+bench: .venv/.for-run programs ## measure the core, the server, TLS and slow clients; ARGS=core for one
 	@$(BIN)/python -m bench $(ARGS)
 
 fuzz: .venv/.for-fuzz ## feed random input to each fuzz target for SECONDS=60
