@@ -62,13 +62,16 @@ def visit(port: int, *arguments: str, starttls: bool = True, say: str = "quit") 
     assert process.stdout is not None
     lines: list[str] = []
     ends: list[int] = []  # of what the server said before we speak, and of its answer to EHLO
-    with process, suppress(BrokenPipeError):
+    with process:
         for line in process.stdout:
             lines.append(line.rstrip("\n"))
             # STARTTLS: s_client shows the last line of the answer to its own EHLO, in clear
             if re.match(r"2[25]0 ", line) and len(ends) < 2:
-                process.stdin.write(f"{say if ends else 'ehlo client.example'}\n")
-                process.stdin.flush()
+                with suppress(BrokenPipeError):  # it may have ended since, on an alert
+                    process.stdin.write(f"{say if ends else 'ehlo client.example'}\n")
+                    process.stdin.flush()
                 ends.append(len(lines))
+        with suppress(BrokenPipeError):
+            process.stdin.close()
     answers = [line for line in lines[ends[0] : ends[1]] if line.startswith("250")] if len(ends) > 1 else []
     return Visit("\n".join(lines), tuple(answers))
