@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mta_front.smtp.scan import count, find
+from mta_front.smtp.scan import find, has_bare_newline
 
 END_OF_DATA = b".\r\n"
 
@@ -49,8 +49,7 @@ class LineEnds:
         self.cr_held = segment.endswith(b"\r")
         if self.cr_held:
             segment = segment[:-1]
-        lines = count(segment, b"\r\n")
-        if count(segment, b"\n") != lines or count(segment, b"\r") != lines:
+        if segment and has_bare_newline(segment):
             segment = segment.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
         return segment
 

@@ -5,8 +5,8 @@ ends it; then dots are un-stuffed, after CRLF only; then bare CR and LF are trea
 thus never end a message, whatever is done with it afterwards.
 
 The body is cut at line ends: every segment begins and ends on a line, so un-stuffing is one `replace`, and a bare CR or
-LF is found by comparing three counts. A line over 64 KiB goes on in pieces; a CR at a piece's end is held back, for it
-may be half of a CRLF.
+LF is found without a look at single lines. A line over 64 KiB goes on in pieces; a CR at a piece's end is held back,
+for it may be half of a CRLF.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 from mta_front.smtp import replies
 from mta_front.smtp.buffer import HOLD_BYTES, ReceiveBuffer
 from mta_front.smtp.events import End, Segment
-from mta_front.smtp.scan import count, find
+from mta_front.smtp.scan import find, has_bare_newline
 
 TINY_CHUNKS = 1000
 TINY_CHUNK_OCTETS = 64
@@ -82,8 +82,7 @@ class BodyReader:
         return (len(data) - 1 if data[-1] == 13 else len(data)), True
 
     def _clean(self, segment: bytes, stuffed: bool) -> bytes:
-        crlf = count(segment, b"\r\n")
-        bare = count(segment, b"\n") != crlf or count(segment, b"\r") != crlf
+        bare = has_bare_newline(segment)
         if stuffed:
             segment = _STUFFED.sub(b"\r\n", segment)
         if self._at_line and segment.startswith(b"."):
