@@ -101,6 +101,7 @@ class SessionOptions:
     lenient_address_parsing: bool = False
 
     greeting: Reply = field(init=False)
+    binds_channels: bool = field(init=False)
     _login_first: Reply | None = field(init=False)
     connection: ConnectionOptions = field(init=False)
     _exempt: ConnectionOptions = field(init=False)
@@ -110,6 +111,7 @@ class SessionOptions:
         """Make what every session needs once."""
         self.name = self.name or socket.gethostname()
         self.greeting = replies.banner(self.name, self.banner, "LMTP" if self.lmtp else "ESMTP")
+        self.binds_channels = any(MECHANISMS[name].needs_channel_binding for name in self.auth_methods)
         needs_login = not self.auth_optional and "AUTH" not in self.disabled_commands
         self._login_first = replies.auth_required(self.auth_required_message) if needs_login else None
         absent = frozenset() if self.tls is not None else frozenset({"STARTTLS"})

@@ -213,7 +213,7 @@ class Pump:
         options = self._options
         extensions: tuple[str, ...] = ()
         if event.command != "HELO":
-            has_binding = self._wire.channel_binding() is not None
+            has_binding = options.binds_channels and self._wire.channel_binding() is not None
             extensions = options.extensions(session, has_binding, self._privileges.advertised)
         self._connection.reply(hello_reply(options.hello_greeting(session.client_hostname), extensions))
 

@@ -80,6 +80,9 @@ class Stream:
         if sent != len(data):
             self._send_rest(memoryview(data)[sent:])
 
+    def end(self) -> None:
+        """What is sent next is the last."""
+
     def _send_rest(self, rest: memoryview) -> None:
         if self._writable is None:
             self._writable = self._hub.loop.io(self._sock.fileno(), _WRITE)

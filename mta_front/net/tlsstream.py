@@ -25,12 +25,13 @@ class TlsStream:
     What the peer had sent before it, in clear, is not in here; who starts TLS refuses a peer that did (CVE-2011-0411).
     """
 
-    __slots__ = ("_channel", "_cut", "_stream", "_unsent")
+    __slots__ = ("_channel", "_cut", "_ending", "_stream", "_unsent")
 
     def __init__(self, stream: Stream, channel: Channel) -> None:
         self._stream = stream
         self._channel = channel
         self._cut = False
+        self._ending = False
         self._unsent = False  # whether the channel may have something to send
 
     @property
@@ -93,7 +94,13 @@ class TlsStream:
     def send(self, data: bytes) -> None:
         """Send all of it. Raises OSError when the connection is broken."""
         self._channel.write(data)
+        if self._ending:
+            self._channel.shutdown()
         self._flush()
+
+    def end(self) -> None:
+        """What is sent next is the last: close_notify travels with it, which spares a system call."""
+        self._ending = True
 
     def cut(self, *, write: bool = False) -> None:
         """Wake whoever waits here: reading ends (b""), with `write` sending too (OSError). Never raises."""

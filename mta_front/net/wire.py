@@ -95,6 +95,8 @@ class Wire:
         if data:
             limit_s = self._options.socket_timeout_s
             self.deadline = monotonic() + (min(limit_s, LAST_WORD_S) if self.ending else limit_s)
+            if self.connection.closed:
+                self._stream.end()
             try:
                 self._stream.send(data)
             except OSError:

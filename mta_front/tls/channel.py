@@ -48,8 +48,8 @@ class Channel:
     """
 
     __slots__ = (
-        "_connection", "_eof", "_failure", "_first", "_flight", "_out", "_owner", "_records", "_wants", "_whole",
-        "facts",
+        "_connection", "_ended", "_eof", "_failure", "_first", "_flight", "_out", "_owner", "_records", "_wants",
+        "_whole", "facts",
     )  # fmt: skip
 
     def __init__(self, context: SSL.Context, *, owner: object = None, server: bool = True, name: str = "") -> None:
@@ -69,6 +69,7 @@ class Channel:
         self._failure: TlsFailure | None = None
         self._wants = False
         self._eof = False
+        self._ended = False
         self.facts: Facts | None = None
 
     # -- ciphertext ---------------------------------------------------------------------------------------------------
@@ -232,8 +233,9 @@ class Channel:
                 self._drain()
 
     def shutdown(self) -> None:
-        """Say that nothing more comes from us (close_notify); `take` gives the alert. Never raises."""
-        if self.facts is not None and self._failure is None:
+        """Say that nothing more comes from us (close_notify), once; `take` gives the alert. Never raises."""
+        if self.facts is not None and self._failure is None and not self._ended:
+            self._ended = True
             with contextlib.suppress(SSL.Error):
                 self._connection.shutdown()
 

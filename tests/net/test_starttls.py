@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import smtplib
 import socket
 import ssl
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from mta_front.hooks import Credentials, Hooks, Message, Reject, Session
+from mta_front.net import stream
 from mta_front.tls.certificates import self_signed
 from mta_front.tls.contexts import load
 from mta_front.tls.options import TlsOptions
@@ -70,6 +72,26 @@ def test_starttls_and_what_the_session_knows() -> None:
         assert client.docmd("STARTTLS")[0] == 503
     assert hooks.secure == [("TLSv1.3", "", True)]
     assert hooks.mail == [("ESMTPSA", "after.example", len(MESSAGE))]
+
+
+def test_the_last_words_and_the_end_of_tls_travel_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """221 and close_notify in one system call; the client sees that nothing was cut off."""
+    sent: list[int] = []
+    real = stream._send
+
+    def send(sock: _socket.socket, data: bytes) -> int:
+        sent.append(len(data))
+        return real(sock, data)
+
+    with secured(secure=True) as server, socket.create_connection(server.address, 10) as plain:
+        context = trusting()
+        with context.wrap_socket(plain, suppress_ragged_eofs=False) as tls:
+            assert tls.recv(200).startswith(b"220 ")
+            monkeypatch.setattr(stream, "_send", send)
+            tls.sendall(b"QUIT\r\n")
+            assert tls.recv(200).startswith(b"221 ")
+            assert tls.recv(200) == b"", "close_notify"
+    assert len(sent) == 1
 
 
 def test_tls_from_the_first_octet() -> None:

@@ -57,9 +57,29 @@ def read_all(channel: Channel, size: int = 65536) -> bytes:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_facts_of_a_session(pair: Pair, authority: Authority, version: str) -> None:
     ends = connected(contexts(pair), client_context(authority, version), "MX.Ours.Example")
-    cipher = {"TLSv1.2": "ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.3": "TLS_AES_256_GCM_SHA384"}[version]
-    standard = {"TLSv1.2": "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLSv1.3": "TLS_AES_256_GCM_SHA384"}[version]
+    cipher = {"TLSv1.2": "ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.3": "TLS_AES_128_GCM_SHA256"}[version]
+    standard = {"TLSv1.2": "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLSv1.3": "TLS_AES_128_GCM_SHA256"}[version]
     assert ends[1].facts == Facts(version, cipher, standard, "mx.ours.example", None)
+
+
+AES_128, AES_256 = b"TLS_AES_128_GCM_SHA256", b"TLS_AES_256_GCM_SHA384"
+CHACHA = b"TLS_CHACHA20_POLY1305_SHA256"
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ([AES_256, CHACHA, AES_128], AES_128),
+        ([AES_256, CHACHA], AES_256),
+        ([CHACHA, AES_128, AES_256], CHACHA),  # what a CPU without AES puts first
+    ],
+)
+def test_the_quickest_suite_is_chosen(pair: Pair, offered: list[bytes], chosen: bytes) -> None:
+    context = client_context(version="TLSv1.3")
+    context.set_tls13_ciphersuites(b":".join(offered))
+    ends = connected(contexts(pair), context)
+    assert ends[1].facts is not None
+    assert ends[1].facts.cipher == chosen.decode()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
