@@ -106,6 +106,10 @@ class LogEvents(Events):
         write = self._log.info if up else self._log.warning
         write("store up" if up else "store down", purpose=purpose, reason=reason)
 
+    def limits_mode(self, mode: str, reason: str) -> None:
+        write = self._log.info if mode == "shared" else self._log.warning
+        write(f"limits {mode}", reason=reason)
+
     def attempted(self, transport: str, outcome: str, recipients: int, duration_s: float) -> None:
         self._log.debug(
             "delivery attempted",

@@ -5,9 +5,9 @@ under its lane, not its pid: files stay few however often workers are replaced, 
 last holder left it. Gauges are of the `live` kinds: the master removes a dead process's gauge files, so that it is not
 counted as alive.
 
-Labels are bounded: listener, reason, verb, reply code, transport, outcome, purpose, shard. Addresses, names and ids are
-never labels. Beyond `LABEL_SETS` different label sets a metric counts under "other". Children of a label are bound
-once: an event costs a dict lookup and one write to mapped memory.
+Labels are bounded: listener, reason, verb, reply code, rule, mode, transport, outcome, purpose, shard. Addresses, names
+and ids are never labels. Beyond `LABEL_SETS` different label sets a metric counts under "other". Children of a label are
+bound once: an event costs a dict lookup and one write to mapped memory.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ LABEL_SETS = 512
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ATTEMPT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+LIMITS_MODES = ("shared", "degraded")
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
@@ -136,6 +138,26 @@ class Metrics:
             registry=into,
             buckets=BATCH_BUCKETS,
         )
+        self.limit_decisions = Counter(
+            "mta_front_limit_decisions_total",
+            "Answers of limits, by rule, decision (allowed, refused, delayed) and mode: shared, or open, closed, local"
+            " while their Redis is away.",
+            ["rule", "decision", "mode"],
+            registry=into,
+        )
+        self.limits_mode = Gauge(
+            "mta_front_limits_mode",
+            "Workers that count limits in their Redis (shared), or have to do without it (degraded).",
+            ["mode"],
+            registry=into,
+            multiprocess_mode="livesum",
+        )
+        self.limits_changes = Counter(
+            "mta_front_limits_mode_changes_total",
+            "How often processes lost the Redis of limits (degraded) and had it back (shared).",
+            ["mode"],
+            registry=into,
+        )
         self.attempts = Counter(
             "mta_front_relay_attempts_total",
             "Delivery attempts, by outcome: delivered, deferred, failed.",
@@ -192,6 +214,9 @@ class MetricEvents(Events):
         self._tls_reloads = _Children(metrics.tls_reloads)
         self._certificate_expiry = _Children(metrics.certificate_expiry)
         self._store_up = _Children(metrics.store_up)
+        self._limit_decisions = _Children(metrics.limit_decisions)
+        self._limits_changes = _Children(metrics.limits_changes)
+        self._limits_mode = _Children(metrics.limits_mode)
         self._attempts = _Children(metrics.attempts)
         self._attempted_recipients = _Children(metrics.attempted_recipients)
         self._attempt_duration = _Children(metrics.attempt_duration)
@@ -245,6 +270,14 @@ class MetricEvents(Events):
     def committed(self, batch: int, duration_s: float) -> None:
         self._commit_batch.observe(batch)
         self._commit_duration.observe(duration_s)
+
+    def limit_decided(self, rule: str, decision: str, mode: str) -> None:
+        self._limit_decisions[(rule, decision, mode)].inc()
+
+    def limits_mode(self, mode: str, reason: str) -> None:
+        self._limits_changes[(mode,)].inc()
+        for each in LIMITS_MODES:
+            self._limits_mode[(each,)].set(1 if each == mode else 0)
 
     def attempted(self, transport: str, outcome: str, recipients: int, duration_s: float) -> None:
         key = (transport, outcome)

@@ -144,6 +144,16 @@ def test_bytes_and_broken_text_can_be_written() -> None:
         assert len(written) == 1
 
 
+def test_limits_that_have_lost_their_redis_are_a_warning() -> None:
+    written = lines()
+    LogEvents().limits_mode("degraded", "slow: 210 ms")
+    LogEvents().limits_mode("shared", "")
+    assert [(line["level"], line["event"], line["reason"]) for line in written.json] == [
+        ("warning", "limits degraded", "slow: 210 ms"),
+        ("info", "limits shared", ""),
+    ]
+
+
 def test_people_get_text() -> None:
     written = lines("console")
     LogEvents().message_accepted("mx", SUMMARY)

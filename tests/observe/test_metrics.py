@@ -62,6 +62,9 @@ EVERY_EVENT: list[tuple[str, list[Any]]] = [
     ("command_refused", ["mx", "RCPT", 554]),
     ("store_state", ["spool", True, ""]),
     ("committed", [3, 0.004]),
+    ("limit_decided", ["connections.per_address", "refused", "shared"]),
+    ("limits_mode", ["shared", ""]),
+    ("limits_mode", ["degraded", "slow"]),
     ("attempted", ["smtp", "delivered", 2, 0.3]),
     ("settled", [{"outcome": "deferred"}]),
     ("queue_state", [0, {"length": 5, "later": 2, "leased": 1, "dead": 1, "oldest_age_s": 3.5}]),
@@ -106,6 +109,10 @@ def test_every_event_is_counted_and_processes_add_up(tmp_path: Path) -> None:
     assert found["mta_front_store_commit_seconds_count",] == 2
     assert found["mta_front_store_commit_messages_bucket", "4.0"] == 2
     assert found["mta_front_store_commit_messages_bucket", "2.0"] == 0
+    assert found["mta_front_limit_decisions_total", "refused", "shared", "connections.per_address"] == 2
+    assert found["mta_front_limits_mode", "degraded"] == 2
+    assert found["mta_front_limits_mode", "shared"] == 0
+    assert found["mta_front_limits_mode_changes_total", "shared"] == 2
     assert found["mta_front_relay_attempts_total", "delivered", "smtp"] == 2
     assert found["mta_front_relay_recipients_total", "delivered", "smtp"] == 4
     assert found["mta_front_relay_settled_total", "deferred"] == 2
