@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mta_front.smtp.replies import Reply
 
@@ -48,6 +49,7 @@ def advertised(
     return tuple(line for offered, line in lines if offered)
 
 
+@lru_cache(maxsize=256)  # a client says it twice where there is STARTTLS, and many have no name but their address
 def hello_reply(greeting: str, extensions: tuple[str, ...]) -> Reply:
     """The answer to EHLO; to HELO with no extensions."""
     return Reply.of_lines(250, "", [greeting, *extensions])
