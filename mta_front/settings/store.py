@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field, SecretStr, model_validator
 
-from mta_front.settings.section import Section
-from mta_front.settings.values import KeyPrefix, OptionalPath, StoreUrl
+from mta_front.settings.auth import Auth
+from mta_front.settings.durability import parse_durability
+from mta_front.settings.lines import KeyPath
+from mta_front.settings.section import RuleFault, Section
+from mta_front.settings.storeurl import read_store_url, split_credentials
+from mta_front.settings.values import DurabilityText, KeyPrefix, OptionalPath, StoreUrl
 
 
 class Store(Section):
     """Where accepted messages are kept until they are delivered."""
 
     url: StoreUrl = Field(
-        default="", description='redis://, rediss:// or unix:// URL; "" = an embedded Valkey in data_dir'
+        default="",
+        description="redis://HOST:PORT/DB, unix:///PATH, redis+sentinel://HOST,HOST/NAME, redis+cluster://HOST,HOST, "
+        'rediss… for TLS; "" = an embedded Valkey in data_dir',
     )
     username: str = Field(default="", description="user of the store; overrides the one in url")
     password: SecretStr = Field(default=SecretStr(""), description="password of the store; overrides the one in url")
     password_file: OptionalPath = Field(
         default="", validate_default=True, description='file that holds the password; "" = none'
     )
+    sentinel_password: SecretStr = Field(default=SecretStr(""), description="password of the Sentinels in url")
+    sentinel_password_file: OptionalPath = Field(
+        default="", validate_default=True, description='file that holds it; "" = none'
+    )
+    ca: OptionalPath = Field(
+        default="",
+        validate_default=True,
+        description='who may sign its certificate; "" = whom the host trusts',
+    )
+    cert: OptionalPath = Field(
+        default="", validate_default=True, description='our certificate for the store, with its chain; "" = none'
+    )
+    key: OptionalPath = Field(default="", validate_default=True, description='its key; "" = in the same file')
     prefix: KeyPrefix = Field(default="mta", description="first part of every key in the store")
-    durability: Literal["fsync", "memory"] = Field(
-        default="fsync", description='"fsync": on disk before 250; "memory": a power cut loses accepted messages'
+    durability: DurabilityText = Field(
+        default="fsync",
+        description='before 250: "fsync" on disk, "replicated:N" in N replicas, "fsync+replicated:N" both; '
+        '"memory": a power cut loses accepted messages',
     )
     durability_unchecked: bool = Field(
         default=False, description="true = trust a store that hides its CONFIG to be durable and never to evict"
+    )
+    accept_failover_loss: bool = Field(
+        default=False,
+        description='true = take "fsync" alone with Sentinel or Cluster, and lose mail in a fail-over',
     )
     allow_unbounded_store: bool = Field(default=False, description="true = accept a store without maxmemory")
     shards: int = Field(default=1, ge=1, le=256, description="queues that messages are spread over")
@@ -42,22 +67,28 @@ class Store(Section):
     @model_validator(mode="before")
     @classmethod
     def _split_credentials(cls, values: Any) -> Any:
-        """Move user and password out of the URL, so that the URL can be shown and logged."""
-        if not isinstance(values, dict) or not isinstance(values.get("url"), str) or "@" not in values["url"]:
-            return values
-        url = values["url"]
-        try:
-            netloc = urlsplit(url).netloc
-        except ValueError:
-            return values  # no URL, as its own check says
-        userinfo, at, host = netloc.rpartition("@")
-        if not at:
-            return values
-        username, _, password = userinfo.partition(":")
-        split = {"username": unquote(username), "password": unquote(password)}
-        given = {key: value for key, value in values.items() if key not in split or _plain(value)}
-        return split | given | {"url": url.replace(f"//{netloc}", f"//{host}", 1)}
+        return split_credentials(values)
 
 
-def _plain(value: object) -> object:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+def faults_of(store: Store, auth: Auth) -> Iterator[RuleFault]:
+    """Every rule about stores that the settings break."""
+    url = read_store_url(store.url) if store.url else None
+    promised = parse_durability(store.durability)
+    if url and url.fails_over and promised.fsync and not promised.replicas and not store.accept_failover_loss:
+        paths: list[KeyPath] = [("store", "durability"), ("store", "url"), ("store", "accept_failover_loss")]
+        remedy = 'must be "fsync+replicated:N", or set accept_failover_loss = true if you mean it'
+        yield paths, f"loses in a fail-over what replicas do not have yet; {remedy}"
+    if promised.replicas and not url:
+        yield [("store", "durability"), ("store", "url")], "needs replicas; the embedded store has none"
+    for name in ("ca", "cert", "key"):
+        if getattr(store, name) is not None and not (url and url.tls):
+            yield [("store", name), ("store", "url")], "has no use without TLS to the store, rediss:// and the like"
+    if store.key is not None and store.cert is None:
+        yield [("store", "key"), ("store", "cert")], "needs cert"
+    if store.sentinel_password.get_secret_value() and not (url and url.kind == "sentinel"):
+        paths = [("store", "sentinel_password"), ("store", "sentinel_password_file"), ("store", "url")]
+        yield paths, "has no use without redis+sentinel://"
+    users_url = auth.redis.url or store.url
+    if "redis" in auth.backends and users_url and read_store_url(users_url).kind == "cluster":
+        paths = [("auth", "redis", "url"), ("auth", "backends"), ("store", "url")]
+        yield paths, "must not be a Cluster, which would spread its users over all nodes"

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+
+from mta_front.settings.durability import parse_durability
+from mta_front.settings.storeurl import parse_store_url
 
 UNIX_PATH_MAX_BYTES = 107
 """sun_path of Linux holds 108 bytes, the last of which is NUL (unix(7))."""
@@ -146,28 +148,6 @@ def parse_mode(text: str) -> int:
     return int(text, 8)
 
 
-def parse_store_url(text: str) -> str:
-    """The URL of a Redis or Valkey, or "" for the embedded one. Credentials are no part of it any more."""
-    if not text:
-        return text
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("redis", "rediss", "unix") and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise ValueError('must be "" (embedded), redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH')
-    if parts.scheme == "unix" and (parts.netloc or not parts.path.startswith("/")):
-        raise ValueError("must have an absolute path, as in unix:///run/redis.sock")
-    if parts.scheme != "unix" and not parts.hostname:
-        raise ValueError("must name a host, as in redis://redis.internal:6379/0")
-    if parts.scheme != "unix" and not re.fullmatch(r"(?:/[0-9]*)?", parts.path):
-        raise ValueError("must have the number of a database as its path, as in redis://redis.internal:6379/0")
-    if not all(key == "db" or key.startswith("ssl_") for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        raise ValueError("may have the options db=N and ssl_… only")
-    return text
-
-
 def parse_printable(text: str) -> str:
     """One line of printable ASCII that fits into a reply (512 octets with code and line end, RFC 5321 §4.5.3.1.5)."""
     if len(text) > 400 or not re.fullmatch(r"[ -~]*", text):
@@ -271,6 +251,7 @@ Command = Literal[
 ListenerName = Annotated[str, _checked(parse_listener_name)]
 KeyPrefix = Annotated[str, _checked(parse_key_prefix)]
 StoreUrl = Annotated[str, _checked(parse_store_url)]
+DurabilityText = Annotated[str, _checked(parse_durability)]
 ClassName = Annotated[str, _checked(parse_class_name)]
 
 _AS_TEXT = WithJsonSchema({"type": "string"})

@@ -52,7 +52,13 @@ def file(tmp_path: Path) -> Path:
         ("[server]\nname = 'a b'", 'f.toml:2: server.name = "a b": must be a host name like "mx.example.net"'),
         ("[server]\ndata_dir = ''", 'f.toml:2: server.data_dir = "": must be the path of a directory'),
         ("server = 3", "f.toml:1: server = 3: must be a table"),
-        ("[store]\ndurability = 'disk'", 'f.toml:2: store.durability = "disk": must be "fsync" or "memory"'),
+        (
+            "[store]\ndurability = 'disk'",
+            (
+                'f.toml:2: store.durability = "disk": must be "fsync", "fsync+replicated:N", "replicated:N" or '
+                '"memory", N from 1 to 9'
+            ),
+        ),
         (
             "[store]\nprefix = 'a{b}'",
             'f.toml:2: store.prefix = "a{b}": must be 1 to 64 letters, digits, ".", "_", ":" or "-"',
@@ -133,9 +139,8 @@ def file(tmp_path: Path) -> Path:
         (
             "[store]\nurl = 'http://h'",
             (
-                'f.toml:2: store.url = "http://h": must be "" (embedded), redis://HOST:PORT/DB, '
-                "rediss://HOST:PORT/DB or "
-                "unix:///PATH"
+                'f.toml:2: store.url = "http://h": must be "" (embedded), redis://HOST:PORT/DB, unix:///PATH, '
+                "redis+sentinel://HOST,HOST/NAME/DB or redis+cluster://HOST,HOST; with TLS rediss:// and the like"
             ),
         ),
         (
@@ -145,6 +150,33 @@ def file(tmp_path: Path) -> Path:
         (
             "[store]\npassword = 'x'\npassword_file = '/dev/null'",
             'f.toml:3: store.password_file = "/dev/null": stands beside store.password; give one of them',
+        ),
+        (
+            "[store]\nurl = 'redis+sentinel://s1,s2,s3/mail'",
+            (
+                "f.toml:1: store.durability: loses in a fail-over what replicas do not have yet; must be "
+                '"fsync+replicated:N", or set accept_failover_loss = true if you mean it'
+            ),
+        ),
+        (
+            "[store]\ndurability = 'replicated:1'",
+            'f.toml:2: store.durability = "replicated:1": needs replicas; the embedded store has none',
+        ),
+        (
+            "[store]\nurl = 'redis://h'\nca = '/ca.pem'",
+            'f.toml:3: store.ca = "/ca.pem": has no use without TLS to the store, rediss:// and the like',
+        ),
+        (
+            "[store]\nurl = 'rediss://h'\nkey = '/key.pem'",
+            'f.toml:3: store.key = "/key.pem": needs cert',
+        ),
+        (
+            "[store]\nurl = 'redis://h'\nsentinel_password = 'x'",
+            "f.toml:3: store.sentinel_password = <redacted>: has no use without redis+sentinel://",
+        ),
+        (
+            "[store]\nurl = 'redis+cluster://h'\ndurability = 'memory'\n[auth]\nbackends = ['redis']",
+            "f.toml:4: auth.redis.url: must not be a Cluster, which would spread its users over all nodes",
         ),
         ("[store]\npassword_file = '/dev/null'", 'f.toml:2: store.password_file = "/dev/null": is empty'),
         # -- TOML itself

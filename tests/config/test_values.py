@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from mta_front.config import Bind, Listener, Server, Store
+from mta_front.settings.durability import Durability, parse_durability
+from mta_front.settings.storeurl import StoreUrl, read_store_url
 
 
 @pytest.mark.parametrize(
@@ -148,10 +150,35 @@ def test_empty_paths_mean_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "redis://h", "redis://h:6379/0", "rediss://[::1]:6380", "unix:///run/redis.sock", "unix:///r.sock?db=1"]
+    "url",
+    [
+        "",
+        "redis://h",
+        "redis://h:6379/0",
+        "redis://h?db=3",
+        "rediss://[::1]:6380",
+        "rediss://h/0?ssl_check_hostname=false",
+        "unix:///run/redis.sock",
+        "unix:///r.sock?db=1",
+        "redis+sentinel://s1,s2:26380,[::1]:26379/mymaster",
+        "redis+sentinel://s1/mymaster/2",
+        "rediss+sentinel://s1/mymaster",
+        "redis+cluster://h1,h2:7000",
+        "rediss+cluster://[2001:db8::1]",
+    ],
 )
 def test_store_urls(url: str) -> None:
     assert Store(url=url).url == url
+
+
+def test_what_store_urls_mean() -> None:
+    assert read_store_url("redis://H/2") == StoreUrl("single", False, (("h", 6379),), db=2)
+    assert read_store_url("unix:///a%20b?db=1") == StoreUrl("single", False, path="/a b", db=1)
+    seeds = (("s1", 26_379), ("::1", 5))
+    assert read_store_url("rediss+sentinel://s1,[::1]:5/m/3") == StoreUrl("sentinel", True, seeds, master="m", db=3)
+    assert read_store_url("redis+cluster://a,b:1") == StoreUrl("cluster", False, (("a", 6379), ("b", 1)))
+    tls = read_store_url("rediss://h?ssl_ca_certs=/ca.pem&db=1")
+    assert (tls.tls, tls.query, tls.db) == (True, "ssl_ca_certs=/ca.pem", 1)
 
 
 @pytest.mark.parametrize(
@@ -159,18 +186,31 @@ def test_store_urls(url: str) -> None:
     [
         ("localhost:6379", "redis://HOST:PORT/DB"),
         ("http://h", "redis://HOST:PORT/DB"),
-        ("redis+sentinel://h/name", "redis://HOST:PORT/DB"),
         ("null:", "redis://HOST:PORT/DB"),
         ("redis://h:0", "redis://HOST:PORT/DB"),
         ("redis://h:65536", "redis://HOST:PORT/DB"),
         ("redis://[::1", "redis://HOST:PORT/DB"),
         ("redis:///0", "must name a host"),
         ("redis://", "must name a host"),
+        ("redis://:6379", "must name a host"),
+        ("redis://h1,h2", "must name one host"),
         ("unix://", "must have an absolute path"),
         ("unix://run/redis.sock", "must have an absolute path"),
         ("redis://h:6379/main", "must have the number of a database"),
+        ("redis://h:6379/0/1", "must have the number of a database"),
+        ("redis://h/?db=x", "must have the number of a database"),
         ("redis://h/0?password=x", "may have the options db=N"),
         ("redis://h/0?socket_timeout=5", "may have the options db=N"),
+        ("redis://h?db=1&db=2", "each once"),
+        ("redis://h?ssl_ca_certs=/x", "with rediss:// only"),
+        ("redis+sentinel://s1,s2", "must name the master"),
+        ("redis+sentinel://s1/", "must name the master"),
+        ("redis+sentinel://s1/my master", "must name the master"),
+        ("redis+sentinel://s1/m/x", "must have the number of a database"),
+        ("redis+sentinel:///m", "must name a host"),
+        ("redis+sentinel://s1,,s2/m", "redis+sentinel://HOST,HOST/NAME"),
+        ("redis+cluster://h1/1", "must not name a database"),
+        ("redis+cluster://h1,h2:x", "redis+cluster://HOST,HOST"),
     ],
 )
 def test_bad_store_urls(url: str, message: str) -> None:
@@ -186,6 +226,26 @@ def test_credentials_leave_the_url() -> None:
     assert store.password.get_secret_value() == "p@ss"
     assert Store(url="redis://:p@h").password.get_secret_value() == "p"
     assert Store(url="unix://u:p@/run/redis.sock").url == "unix:///run/redis.sock"
+    spread = Store(url="rediss+cluster://u:p%2C@a:1,b/")
+    assert (spread.url, spread.username, spread.password.get_secret_value()) == ("rediss+cluster://a:1,b/", "u", "p,")
+
+
+@pytest.mark.parametrize(
+    ("text", "fsync", "replicas"),
+    [("memory", False, 0), ("fsync", True, 0), ("replicated:1", False, 1), ("fsync+replicated:2", True, 2)],
+)
+def test_durability(text: str, fsync: bool, replicas: int) -> None:
+    assert Store(durability=text).durability == text
+    assert parse_durability(text) == Durability(fsync, replicas)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "disk", "fsync+", "+", "+replicated:1", "replicated", "replicated:0", "fsyncreplicated:1", "fsync+memory"],
+)
+def test_bad_durability(text: str) -> None:
+    with pytest.raises(ValidationError, match="fsync\\+replicated:N"):
+        Store(durability=text)
 
 
 def test_explicit_credentials_win_over_the_url() -> None:
