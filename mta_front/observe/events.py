@@ -37,7 +37,9 @@ class Events:
         """A command was answered 4xx or 5xx by a hook, a limit or policy (not for its syntax)."""
 
     def login(self, listener: str, method: str, code: int) -> None:
-        """An AUTH command came to its end with this reply. `method`: one of the listener's mechanisms, or "other"."""
+        """An AUTH command came to its end with this reply. `method`: one of the listener's mechanisms, or "other";
+        "XCLIENT" for a LOGIN that XCLIENT gave.
+        """
 
     def proxy_refused(self, listener: str, reason: str) -> None:
         """A connection ended for its PROXY header. `reason`: of `proxyrefusal`, or timeout, lost, drain, untrusted."""
@@ -63,6 +65,19 @@ class Events:
 
     def committed(self, batch: int, duration_s: float) -> None:
         """One group commit: `batch` messages became durable together after `duration_s`."""
+
+    # -- limits --------------------------------------------------------------------------------------------------
+
+    def limit_decided(self, rule: str, decision: str, mode: str) -> None:
+        """A limit was asked. `decision`: allowed, refused, delayed. `rule`: the one that refused or delayed
+        (connections.per_address, ban, …); of "allowed" the group that was asked for (connections, auth_failures,
+        messages, …). `mode`: shared, or what the rule does while the store is away: open, closed, local.
+        """
+
+    def limits_mode(self, mode: str, reason: str) -> None:
+        """The limits' store went away ("degraded": each limit does what its `store_down` says) or came back ("shared").
+        `reason`: why, for the log. Called at changes only.
+        """
 
     # -- the relay -----------------------------------------------------------------------------------------------
 
