@@ -14,7 +14,7 @@ from mta_front.hooks import Proxy, Session, TlsFacts
 from mta_front.net.options import SessionOptions
 from mta_front.net.roster import Roster
 from mta_front.net.stream import ResumedStream, Stream
-from mta_front.proxyproto import DEFAULT_MAX_BYTES, Header, Want, parse
+from mta_front.proxyproto import DEFAULT_MAX_BYTES, Endpoints, Header, Want, parse
 from mta_front.proxyrefusal import BadHeader
 
 
@@ -99,8 +99,18 @@ def read_header(
     return ResumedStream(stream, rest) if rest else stream
 
 
+def _is_own_end(session: Session, endpoints: Endpoints) -> bool:
+    """Whether the client that the header names is the very end of the connection that the proxy holds: version 1 has no
+    LOCAL, and HAProxy's checks say so instead.
+    """
+    client = endpoints.source_address, endpoints.source_port
+    return bool(session.remote_address) and client == (session.remote_address, session.remote_port)
+
+
 def _adopt(session: Session, header: Header, options: SessionOptions) -> None:
     tlvs, endpoints = header.tlvs, header.endpoints
+    if endpoints is not None and _is_own_end(session, endpoints):
+        endpoints = None
     session.proxy = Proxy(
         address=session.remote_address,
         port=session.remote_port,

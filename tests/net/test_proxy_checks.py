@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from mta_front.hooks import Defer, Hooks, Reject, Session
+from mta_front.proxybuild import build_v1
+from mta_front.proxyproto import Endpoints
 from tests.net.behind import BODY, HERE, OWN, Seen, await_end, behind, came, trusting
 from tests.smtp_talk import Talk
 
@@ -49,6 +51,21 @@ def test_a_health_check_is_silent(header: bytes, commands: list[tuple[str, int]]
         assert (server.noted.opened, server.noted.closed, server.noted.faults) == (0, [], [])
         assert (server.noted.proxy_refused_for, server.noted.tls_failed_for) == ([], [])
     assert hooks.calls == []
+
+
+@pytest.mark.parametrize(
+    ("address", "other_port", "silent"), [("127.0.0.1", 0, True), ("127.0.0.1", 1, False), ("127.0.0.9", 0, False)]
+)
+def test_version_1_names_the_proxys_own_end_for_a_check(address: str, other_port: int, silent: bool) -> None:
+    """HAProxy 2.6 does, for want of LOCAL. Another port there, or another address, is a client's."""
+    with behind(Seen()) as server:
+        with Talk(server.address) as client:
+            port = client.sock.getsockname()[1] ^ other_port
+            client.raw(build_v1(Endpoints(address, port, "127.0.0.1", 25)))
+            assert client.reply().code == 220
+            client.expect("QUIT", 221)
+        await_end(server)
+        assert server.noted.opened == (0 if silent else 1)
 
 
 @pytest.mark.parametrize("header", OWN.values(), ids=OWN)
