@@ -13,6 +13,7 @@ from typing import Any
 import gevent
 
 from mta_front.hooks import Hooks
+from mta_front.net.guard import OPEN, Guard
 from mta_front.net.listener import Listener
 from mta_front.net.opening import open_session
 from mta_front.net.options import SessionOptions
@@ -50,8 +51,16 @@ class Server:
         """Live sessions."""
         return len(self._roster)
 
-    def add(self, sock: _socket.socket, options: SessionOptions, hooks: Hooks, tally: Tally | None = None) -> None:
+    def add(
+        self,
+        sock: _socket.socket,
+        options: SessionOptions,
+        hooks: Hooks,
+        tally: Tally | None = None,
+        guard: Guard = OPEN,
+    ) -> None:
         """Serve `sock` (listening, non-blocking; it stays the caller's). `tally`: sessions at once, default any.
+        `guard`: the limits beyond one session, default none.
 
         After the start it is served at once.
         """
@@ -69,7 +78,7 @@ class Server:
 
         def serve(accepted: _socket.socket, peer: Any) -> None:
             try:
-                self._serve(options, hooks, accepted, peer)
+                self._serve(options, hooks, guard, accepted, peer)
             finally:
                 counted.leave()
                 roster.release()
@@ -79,7 +88,7 @@ class Server:
         if self._started:
             self._listeners[-1].start()
 
-    def _serve(self, options: SessionOptions, hooks: Hooks, sock: _socket.socket, peer: Any) -> None:
+    def _serve(self, options: SessionOptions, hooks: Hooks, guard: Guard, sock: _socket.socket, peer: Any) -> None:
         try:
             session = open_session(sock, peer, options)
         except OSError:  # gone before we looked
@@ -93,7 +102,7 @@ class Server:
                 refused = partial(self._sink.proxy_refused, options.listener)
                 stream = read_header(stream, session, options, self._roster, refused)
             if stream is not None:
-                Pump(stream, session, options, hooks, self._roster, self._sink).run()
+                Pump(stream, session, options, hooks, guard, self._roster, self._sink).run()
         finally:
             self.greenlets.discard(current)
 

@@ -5,6 +5,8 @@ Counts only; the pump asks after each command and says what comes of it. What th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mta_front.net.options import SessionOptions
 from mta_front.smtp import replies
 from mta_front.smtp.connection import Connection
@@ -20,8 +22,15 @@ class SessionOver(ConnectionError):
         self.reply = reply
 
 
+def _nobody() -> None:
+    """Nobody else counts failures."""
+
+
 class Conduct:
-    """The counts of one session. Its methods raise SessionOver when there was too much of something."""
+    """The counts of one session. Its methods raise SessionOver when there was too much of something.
+
+    `failed`: called for each command that was answered 5xx, before it is judged here; may raise SessionOver.
+    """
 
     __slots__ = (
         "_connection",
@@ -31,6 +40,7 @@ class Conduct:
         "_line_since",
         "_options",
         "_unauthenticated",
+        "failed",
         "messages",
     )
 
@@ -42,6 +52,7 @@ class Conduct:
         self._line_since = 0.0  # when the wait for the present command began; 0.0: it did not yet
         self._in_message = False
         self._credit_s = 0.0  # how much longer the client may take for the message, or for a chunk that nobody wants
+        self.failed: Callable[[], None] = _nobody
         self.messages = 0
 
     # -- what it does ------------------------------------------------------------------------------------------------
@@ -76,6 +87,8 @@ class Conduct:
         if errors == before:
             return 0.0
         self._errors = errors
+        if errors > before:  # an accepted message forgives, too
+            self.failed()
         if options.max_errors and errors >= options.max_errors:
             raise SessionOver("limit", replies.TOO_MANY_ERRORS)
         return options.error_delay_s if errors > before and errors > options.soft_errors else 0.0

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mta_front.hooks import AuthRejected, Session
+from mta_front.hooks import AuthRejected, Refusal, Session
 from mta_front.net.asking import HOOK_ERRORS, Asking
 from mta_front.net.conduct import Conduct, SessionOver
 from mta_front.net.options import SessionOptions
@@ -32,9 +32,13 @@ class ExchangeOver(ConnectionError):
 
 
 class Login:
-    """Answers AUTH. `next_response` waits for the line after a 334 (None: too long); it raises SessionOver."""
+    """Answers AUTH. `next_response` waits for the line after a 334 (None: too long); it raises SessionOver.
+    `hold_back` lets so many seconds pass before a refusal is said.
+    """
 
-    __slots__ = ("_asking", "_conduct", "_connection", "_next_response", "_options", "_over", "_session", "_sink")
+    __slots__ = (
+        "_asking", "_conduct", "_connection", "_hold_back", "_next_response", "_options", "_over", "_session", "_sink",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Login:
         asking: Asking,
         conduct: Conduct,
         next_response: Callable[[], str | None],
+        hold_back: Callable[[float], None],
         sink: Events,
     ) -> None:
         self._connection = connection
@@ -52,6 +57,7 @@ class Login:
         self._asking = asking
         self._conduct = conduct
         self._next_response = next_response
+        self._hold_back = hold_back
         self._sink = sink
         self._over: Reply | None = None
 
@@ -138,11 +144,14 @@ class Login:
             user: Any = self._asking.hooks.on_auth(credentials, session)
         except (SessionOver, ExchangeOver):
             raise
-        except AuthRejected as error:
-            return self._asking.refusal(error, replies.AUTH_FAILED, "AUTH"), error.data
+        except Refusal as error:
+            if error.delay_s:
+                self._hold_back(error.delay_s)
+            data = error.data if isinstance(error, AuthRejected) else None
+            return self._asking.refusal(error, replies.AUTH_FAILED, "AUTH"), data
         except HOOK_ERRORS as error:
-            reply = self._asking.refusal(error, replies.AUTH_FAILED, "AUTH")
-            return (replies.AUTH_UNAVAILABLE if reply is replies.LOCAL_ERROR else reply), None
+            self._asking.fault(error, "AUTH")
+            return replies.AUTH_UNAVAILABLE, None
         finally:
             credentials.ask = None
         if user is None or user is False or self._over is not None:

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-import gevent
-
 from mta_front.hooks import CONNECT_DEFERRAL, CONNECT_REFUSAL, Defer, Envelope, Hooks, Session, TlsFacts
 from mta_front.net.asking import HOOK_ERRORS, Asking
 from mta_front.net.conduct import SessionOver
+from mta_front.net.guard import Guard
 from mta_front.net.login import Login, transmission_type
 from mta_front.net.options import SessionOptions
 from mta_front.net.privileges import Privileges, adopt, put_back
@@ -36,8 +35,8 @@ class Pump:
     """One session. `run()` returns when it is over and never raises."""
 
     __slots__ = (
-        "_asking", "_conduct", "_connection", "_hooks", "_login", "_options", "_privileges", "_roster", "_silent",
-        "_sink", "_transactions", "_wire", "session",
+        "_asking", "_conduct", "_connection", "_guard", "_hooks", "_login", "_options", "_privileges", "_roster",
+        "_silent", "_sink", "_transactions", "_turned_away", "_wire", "session",
     )  # fmt: skip
 
     def __init__(
@@ -46,24 +45,30 @@ class Pump:
         session: Session,
         options: SessionOptions,
         hooks: Hooks,
+        guard: Guard,
         roster: Roster,
         sink: Events,
     ) -> None:
         wire = self._wire = Wire(stream, session, options, roster, sink)
         self._connection, self._conduct = wire.connection, wire.conduct
+        self._conduct.failed = self._failed
         self._connection.gate = options.gate(session)
         self._options = options
         self._hooks = hooks
+        self._guard = guard
         self._roster = roster
         self._sink = sink
         self._privileges = Privileges(options, session)
         # A proxy that speaks for itself is a health check, and heard by nobody until it wants more (DECISIONS W10).
         self._silent = session.proxy is not None and session.proxy.local
+        self._turned_away = False  # the hooks have never heard of it
         asking = self._asking = Asking(hooks, session, sink)
         self._transactions = Transactions(
             wire.connection, session, options, asking, wire.conduct, self._pull, wire.flush, sink
         )
-        self._login = Login(wire.connection, session, options, asking, wire.conduct, self._next_response, sink)
+        self._login = Login(
+            wire.connection, session, options, asking, wire.conduct, self._next_response, wire.hold_back, sink
+        )
         self.session = session
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -75,6 +80,8 @@ class Pump:
             self._sink.session_opened(self._options.listener)
         reason = "quit"
         try:
+            if not self._silent:
+                self._arrive()
             if self._options.secure and not self.session.secure:
                 self._start_tls()
             self._greet()
@@ -91,16 +98,18 @@ class Pump:
             self._wire.last_word(replies.BUG_CLOSING)
         finally:
             self._roster.leave(self._wire)
+            self._leave()
             self._wire.close(linger=reason in _UNREAD)
             self._finish(reason)
 
     def _finish(self, reason: str) -> None:
         if self._silent:
             return
-        try:
-            self._hooks.on_close(self.session)
-        except HOOK_ERRORS as error:
-            self._asking.fault(error, "on_close")
+        if not self._turned_away:
+            try:
+                self._hooks.on_close(self.session)
+            except HOOK_ERRORS as error:
+                self._asking.fault(error, "on_close")
         session = self.session
         self._sink.session_closed(
             session.listener,
@@ -108,6 +117,31 @@ class Pump:
             {"session": session.id, "client": session.remote_address, "helo": session.host_name_appears_as,
              "messages": self._conduct.messages},
         )  # fmt: skip
+
+    # -- the guard ---------------------------------------------------------------------------------------------------
+
+    def _arrive(self) -> None:
+        """May it come in? Before a handshake and a lookup of its name, which cost more than the question."""
+        handshake = self._options.secure and not self.session.secure
+        refusal = self._guard.arrives(self.session, handshake)
+        if refusal is not None:
+            self._turned_away = True
+            self._sink.command_refused(self._options.listener, "CONNECT", refusal.code)
+            raise SessionOver("limit", None if handshake else refusal)  # nothing in clear to who expects TLS
+
+    def _leave(self) -> None:
+        """Before the socket is closed: the client may come again at once, and is one then, not two."""
+        try:
+            self._guard.leaves(self.session)
+        except HOOK_ERRORS as error:
+            self._asking.fault(error, "limits")
+
+    def _failed(self) -> None:
+        if self._silent:
+            return
+        refusal = self._guard.fails(self.session)
+        if refusal is not None:
+            raise SessionOver("limit", refusal)
 
     # -- TLS ---------------------------------------------------------------------------------------------------------
 
@@ -187,6 +221,7 @@ class Pump:
         self._silent = False
         session.remote_address, session.remote_port = session.proxy.address, session.proxy.port
         self._sink.session_opened(self._options.listener)
+        self._arrive()
         refusal = self._introduce()
         if refusal is not None:
             raise SessionOver("refused", refusal)
@@ -197,7 +232,7 @@ class Pump:
         """A command was answered: go on, now or later."""
         delay_s = self._conduct.answered()
         if delay_s:
-            gevent.sleep(delay_s)
+            self._wire.hold_back(delay_s)
 
     def _by_the_core(self, event: events.Answered) -> None:
         """NOOP, HELP, a fault of syntax: there is nothing to do but to count it."""
@@ -225,16 +260,25 @@ class Pump:
         self._conduct.in_step()
         before = copy(session)
         credentials = adopt(session, options, event.attributes)
+        self._become_another()
         if credentials is not None:
             refusal = self._login.vouched(credentials)
             if refusal is not None:
                 put_back(session, before)
+                self._become_another()
                 connection.reply(refusal)
                 return
         session.transmission_type = transmission_type(session)
         logged_in = session.user is not None
         connection.begin_anew(options.connection_for(session.trust_address), options.gate(session), logged_in)
         connection.reply(options.greeting)
+
+    def _become_another(self) -> None:
+        """The limits of whoever the client is now. A refusal ends the session: its proxy has no other client in it."""
+        refusal = self._guard.arrives(self.session, handshake=False)
+        if refusal is not None:
+            self._sink.command_refused(self._options.listener, "XCLIENT", refusal.code)
+            raise SessionOver("limit", refusal)
 
     def _xforward(self, event: events.XForward) -> None:
         if self._privileges.xforward:
@@ -260,6 +304,11 @@ class Pump:
     def _starttls(self, _event: events.StartTls) -> None:
         connection, session = self._connection, self.session
         self._conduct.in_step()
+        refusal = None if self._silent else self._guard.shakes_hands(session)
+        if refusal is not None:
+            self._sink.command_refused(session.listener, "STARTTLS", refusal.code)
+            connection.reply(refusal)
+            return
         connection.reply(replies.READY_FOR_TLS)
         self._wire.flush()
         # All that was said in clear, a login too: whoever said it may have been in between (RFC 3207 §4.2).

@@ -10,6 +10,7 @@ import contextlib
 from time import monotonic
 
 import gevent
+from gevent.event import Event
 
 from mta_front.hooks import Session
 from mta_front.net.conduct import Conduct, SessionOver
@@ -45,8 +46,8 @@ class Wire:
     """`stream` is owned from now on. All that waits raises SessionOver when the session cannot go on."""
 
     __slots__ = (
-        "_end_at", "_judged", "_opening", "_options", "_roster", "_sink", "_stream", "_turn_ends_at", "_turns",
-        "conduct", "connection", "deadline", "ending",
+        "_end_at", "_held_back", "_judged", "_opening", "_options", "_roster", "_sink", "_stream", "_turn_ends_at",
+        "_turns", "conduct", "connection", "deadline", "ending",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, session: Session, options: SessionOptions, roster: Roster, sink: Events) -> None:
@@ -58,6 +59,7 @@ class Wire:
         self._judged = False
         self._turns = 0
         self._turn_ends_at = monotonic() + TURN_S
+        self._held_back: Event | None = None  # an answer that is late on purpose; set, it is late no more
         self._end_at = monotonic() + options.session_timeout_s if options.session_timeout_s else 0.0
         self.connection = Connection(options.connection_for(session.trust_address), secure=session.secure)
         self.conduct = Conduct(options, self.connection)
@@ -73,7 +75,9 @@ class Wire:
 
     def wind_up(self) -> None:
         """Drain: an idle session is woken now; others look at `roster.draining` when their transaction is over."""
-        if self.deadline and self._idle:
+        if self._held_back is not None:
+            self._held_back.set()
+        elif self.deadline and self._idle:
             self._end(SessionOver("drain", replies.SHUTTING_DOWN))
 
     def stop(self) -> None:
@@ -88,6 +92,8 @@ class Wire:
         # A second call means that the client does not even read the last word.
         self._stream.cut(write=self.ending is not None)
         self.ending = self.ending or over
+        if self._held_back is not None:
+            self._held_back.set()
 
     # -- moving bytes ------------------------------------------------------------------------------------------------
 
@@ -158,6 +164,16 @@ class Wire:
             self._turns = 0
             gevent.sleep(YIELD_S)
             self._turn_ends_at = monotonic() + TURN_S
+
+    def hold_back(self, delay_s: float) -> None:
+        """Be so late with what is said next: asking again and again is to cost time. A drain waits for none of it."""
+        if self._roster.draining or self.ending is not None:
+            return
+        self._held_back = Event()
+        try:
+            self._held_back.wait(delay_s)
+        finally:
+            self._held_back = None
 
     def listen_for_early_talk(self, delay_s: float) -> None:
         self.deadline = monotonic() + delay_s + self._options.socket_timeout_s  # a drain may wake us

@@ -98,6 +98,14 @@ TOO_MANY_UNAUTHENTICATED = Reply(421, "4.7.0", "Too many commands without authen
 TOO_MANY_MESSAGES = Reply(421, "4.7.0", "Too many messages in one session, closing connection")
 NOT_HTTP = Reply(421, "4.7.0", "This is no HTTP server, closing connection")
 
+# Over a limit of the fleet, or banned. None says which limit, or whose count it was: who guesses passwords or floods us
+# would learn how to stay below it, and whether a user exists.
+NOT_NOW = Reply(421, "4.7.0", "Too many connections or failures, try again later")
+TLS_NOT_NOW = Reply(454, "4.7.0", "TLS not available now, try again later")
+AUTH_NOT_NOW = Reply(454, "4.7.0", "Authentication not available now, try again later")
+MAIL_NOT_NOW = Reply(450, "4.7.1", "Too much mail, try again later")
+RECIPIENT_NOT_NOW = Reply(450, "4.7.1", "Too many recipients, try again later")
+
 LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
 UNKNOWN_COMMAND = Reply(500, "5.5.1", "Command not recognized")
 BAD_CHARACTERS = Reply(500, "5.5.2", "Control characters in command")

@@ -12,6 +12,7 @@ import gevent
 import gevent.event
 
 from mta_front.hooks import Hooks
+from mta_front.net.guard import OPEN, Guard
 from mta_front.net.options import SessionOptions
 from mta_front.net.tally import LocalTally
 from mta_front.observe.events import Events
@@ -88,7 +89,9 @@ def options(**given: Any) -> SessionOptions:
 
 
 @contextmanager
-def live(hooks: Hooks, max_connections: int = 0, max_clients: int = 0, **given: Any) -> Iterator[Live]:
+def live(
+    hooks: Hooks, max_connections: int = 0, max_clients: int = 0, guard: Guard = OPEN, **given: Any
+) -> Iterator[Live]:
     """Run a server; ends with all its sessions cut."""
     sock = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     sock.bind(("127.0.0.1", 0))
@@ -100,7 +103,7 @@ def live(hooks: Hooks, max_connections: int = 0, max_clients: int = 0, **given: 
 
     def serve() -> None:
         server = Server(noted, max_connections)
-        server.add(sock, options(**given), hooks, LocalTally(max_clients))
+        server.add(sock, options(**given), hooks, LocalTally(max_clients), guard)
         server.start()
         end = gevent.event.Event()
         made.extend([server, gevent.get_hub(), end])
