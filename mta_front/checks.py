@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mta_front import development
+from mta_front.settings import limitfaults
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.tls import option_path, tls_of_listeners, tls_options
 
@@ -102,7 +103,8 @@ def examine(loaded: Loaded, *, make: bool, held: bool = False) -> Findings:
     faults = list(dict.fromkeys(loaded.tree.fault_lines()))  # several listeners may share one fault
     if faults:
         return Findings(faults, exit_code=os.EX_CONFIG)
-    return Findings(remarks=[*answers.remarks, *_login_remarks(loaded, answers), *_agent_remarks(loaded)])
+    told = (_login_remarks(loaded, answers), _limit_remarks(loaded), _agent_remarks(loaded))
+    return Findings(remarks=[*answers.remarks, *(remark for remarks in told for remark in remarks)])
 
 
 def _has_questions(settings: Settings) -> bool:
@@ -114,6 +116,14 @@ def _blame_option(loaded: Loaded, number: int, option: tuple[str, ...], text: st
     path = option_path(loaded.settings, number, option)
     shown = loaded.tree.get(path)
     loaded.tree.fault(path, text.removeprefix(f"{shown} ") if isinstance(shown, str) else text)
+
+
+def _limit_remarks(loaded: Loaded) -> Iterator[str]:
+    def is_set(path: KeyPath) -> bool:
+        return loaded.tree.get(path) is not None
+
+    for path, text in limitfaults.remarks_of(loaded.settings, is_set):
+        yield loaded.tree.line(path, text)
 
 
 def _agent_remarks(loaded: Loaded) -> Iterator[str]:

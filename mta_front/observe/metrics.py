@@ -6,7 +6,7 @@ last holder left it. Gauges are of the `live` kinds: the master removes a dead p
 counted as alive.
 
 Labels are bounded: listener, reason, verb, reply code, rule, mode, transport, outcome, purpose, shard. Addresses, names
-and ids are never labels. Beyond `LABEL_SETS` different label sets a metric counts under "other". Children of a label are
+and ids are never labels. Beyond `LABEL_SETS` different label sets a metric counts under "other". A label's children are
 bound once: an event costs a dict lookup and one write to mapped memory.
 """
 

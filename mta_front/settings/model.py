@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from mta_front.settings.auth import Auth
+from mta_front.settings.limits import Limits, ListenerLimits
 from mta_front.settings.section import Section
 from mta_front.settings.store import Store
 from mta_front.settings.tls import ListenerTls, Tls
@@ -170,6 +171,7 @@ class Listener(Section):
     unix_mode: Mode = Field(default="0660", validate_default=True, description="permissions of a Unix socket, in octal")
 
     tls: ListenerTls = Field(default_factory=ListenerTls)
+    limits: ListenerLimits = Field(default_factory=ListenerLimits)
 
     @property
     def addresses(self) -> list[Bind]:
@@ -263,6 +265,7 @@ class Settings(Section):
     listeners: list[Listener] = Field(default=[], description="the front doors")
     tls: Tls = Field(default_factory=Tls)
     auth: Auth = Field(default_factory=Auth)
+    limits: Limits = Field(default_factory=Limits)
     hooks: Hooks = Field(default_factory=Hooks)
     relay: Relay = Field(default_factory=Relay)
     admin: Admin = Field(default_factory=Admin)

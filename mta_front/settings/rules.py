@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mta_front.domains import canonical_domain
-from mta_front.settings import auth, tls
+from mta_front.settings import auth, limitfaults, store, tls
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.model import Listener, Route, Settings
 from mta_front.settings.section import RuleFault
@@ -23,6 +23,8 @@ def faults_of(settings: Settings) -> Iterator[RuleFault]:
     yield from _route_shapes(settings)
     yield from tls.faults_of(settings)
     yield from auth.faults_of(settings.auth)
+    yield from store.faults_of(settings.store, settings.auth)
+    yield from limitfaults.faults_of(settings)
     for number, listener in enumerate(settings.listeners):
         yield from _same_methods(number, listener)
         yield from _trusted_peers(number, listener)

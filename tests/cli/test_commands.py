@@ -166,10 +166,15 @@ class TestConfig:
         assert load(path, {}, {}) == load(None, {}, {})
 
     def test_defaults_of_the_repeatable_tables_hold_too(self, directory: Path) -> None:
-        """Uncommented, [[listeners]] and [[relay.routes]] are what an empty one is."""
+        """Uncommented, [[listeners]], [[relay.routes]] and [[limits.networks]] are what an empty one is."""
         text = re.sub(r"^#(?! )", "", run(directory, "config", "defaults").out, flags=re.MULTILINE)
-        full = load(put(directory, text.replace("next_hops = []", 'next_hops = ["h:25"]'), "full.toml"), {}, {})
-        short = load(put(directory, "[[listeners]]\n[[relay.routes]]\nnext_hops = ['h:25']\n", "short.toml"), {}, {})
+        for needed in ("next_hops = ['h:25']", "networks = ['192.0.2.0/24']"):
+            text = text.replace(f"\n{needed.partition(' ')[0]} = []", f"\n{needed}")
+        full = load(put(directory, text, "full.toml"), {}, {})
+        empty = (
+            "[[listeners]]\n[[relay.routes]]\nnext_hops = ['h:25']\n[[limits.networks]]\nnetworks = ['192.0.2.0/24']\n"
+        )
+        short = load(put(directory, empty, "short.toml"), {}, {})
         assert full == short
 
     def test_documented_defaults_are_these(self, directory: Path) -> None:
@@ -189,7 +194,8 @@ class TestConfig:
         for section in schema["$defs"].values():
             for name, key in section["properties"].items():
                 assert "$ref" in key or key["description"], name
-                assert "$ref" in key or "default" in key or section["title"] in ("ListenerTls", "NameTls"), name
+                inherits = re.fullmatch(r"(Listener|Name|Network|Own).+", section["title"])
+                assert "$ref" in key or "default" in key or inherits, name
 
     def test_show_says_what_is_in_effect_and_where_it_was_set(self, directory: Path) -> None:
         put(directory, GOOD + "[store]\nurl = 'redis://u:hunter2@h:1/0'\n")
