@@ -56,12 +56,9 @@ class Refusal(Exception):
     `Reject(550, "5.1.1", "No such user")`, `Reject(550, "No such user")`, `Reject("No such user")`, `Reject(554)`.
     Without a code the hook's own is used (DECISIONS W3); without an enhanced code it is derived: 554 → 5.0.0.
     Raises ValueError when the code is of another class than the exception's, or the enhanced code does not fit it.
-
-    `delay_s`: set on what `on_auth` raises, the client hears it so much later. A drain of the server waits for none.
     """
 
     classes: tuple[int, ...] = (4, 5)
-    delay_s: float = 0.0
 
     def __init__(self, *what: int | str) -> None:
         rest = list(what)
@@ -181,9 +178,9 @@ class Session:
     `opening_command`: "EHLO", "HELO", "LHLO" or ""; `transmission_type`: "SMTP", "ESMTP", "ESMTPS", "ESMTPSA" …
     (RFC 3848); `secure`: over TLS; `tls_options`, `servername` (the name it asked for by SNI) and `peer_certificate`:
     of that TLS, None or "" without; `proxy`: what the PROXY protocol said, None without; `trust_address`: the address
-    that networks in settings are compared with ("": it is in none of them); `x_client`, `x_forward`: what XCLIENT and
-    XFORWARD said; `user`: whatever `on_auth` returned; `transaction`: number of the current
-    transaction, from 1; `store`: for the hooks' own things.
+    that networks in settings are compared with ("": it is in none of them); `x_client`, `x_forward`: what XCLIENT said,
+    and XFORWARD for the present or next transaction; `user`: whatever `on_auth` returned; `transaction`: number of the
+    current transaction, from 1; `store`: for the hooks' own things.
     """
 
     id: str
@@ -240,7 +237,7 @@ class Hooks:
 
     def on_connect(self, session: Session) -> None:
         """A client came; the banner was not sent yet. Refusing (default 554 5.7.1, or 421 4.7.0 for now) ends
-        the session.
+        the session. Asked again when XCLIENT says who else the client is: `session.x_client` is not empty then.
         """
 
     def on_secure(self, session: Session) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-from mta_front.hooks import Envelope, Session
+from mta_front.hooks import Session
 from mta_front.net.options import Network, SessionOptions
-from mta_front.net.reverse import client_hostname
+from mta_front.net.transactions import forget_transaction
 from mta_front.smtp.credentials import Credentials
 from mta_front.smtp.xclient import XCLIENT_KEYWORD, XFORWARD_KEYWORD
 
 METHOD = "XCLIENT"
 """The method of credentials that come with LOGIN."""
+
+UNKNOWN = "unknown"
+"""The name of a client of which XCLIENT says that it has no address. It is no Unix socket, which is "localhost"."""
 
 
 class Privileges:
@@ -47,21 +50,26 @@ def adopt(session: Session, options: SessionOptions, said: dict[str, str | None]
     if "ADDR" in said:
         session.remote_address = said["ADDR"] or ""
         session.trust_address = session.remote_address if options.xclient_trusts_addr else ""
-        session.client_hostname = client_hostname(None, session.remote_address, 0.0)
+        session.client_hostname = _unnamed(session.remote_address)
     if "NAME" in said:
-        session.client_hostname = said["NAME"] or client_hostname(None, session.remote_address, 0.0)
+        session.client_hostname = said["NAME"] or _unnamed(session.remote_address)
     if "PORT" in said:
         session.remote_port = int(said["PORT"] or 0)
     if "DESTADDR" in said:
         session.local_address = said["DESTADDR"] or ""
     if "DESTPORT" in said:
         session.local_port = int(said["DESTPORT"] or 0)
-    session.envelope = Envelope()
+    forget_transaction(session)
+    session.peer_certificate = None  # it is the sender's of XCLIENT: nobody else may log in with it
     session.host_name_appears_as = said.get("HELO") or ""
     session.opening_command = ""
     session.user = None
     login = said.get("LOGIN")
     return Credentials(METHOD, login) if login else None
+
+
+def _unnamed(address: str) -> str:
+    return f"[{address}]" if address else UNKNOWN
 
 
 def put_back(session: Session, before: Session) -> None:

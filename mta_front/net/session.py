@@ -10,7 +10,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from mta_front.hooks import CONNECT_DEFERRAL, CONNECT_REFUSAL, Defer, Envelope, Hooks, Session, TlsFacts
+from mta_front.hooks import CONNECT_DEFERRAL, CONNECT_REFUSAL, Defer, Hooks, Session, TlsFacts
 from mta_front.net.asking import HOOK_ERRORS, Asking
 from mta_front.net.conduct import SessionOver
 from mta_front.net.guard import Guard
@@ -20,14 +20,14 @@ from mta_front.net.privileges import Privileges, adopt, put_back
 from mta_front.net.reverse import client_hostname
 from mta_front.net.roster import Roster
 from mta_front.net.stream import Stream
-from mta_front.net.transactions import MessageAbandoned, Transactions
+from mta_front.net.transactions import MessageAbandoned, Transactions, forget_transaction
 from mta_front.net.wire import Wire
 from mta_front.observe.events import Events
 from mta_front.smtp import events, replies
 from mta_front.smtp.errors import RemoteError
 from mta_front.smtp.extensions import hello_reply
 from mta_front.smtp.replies import Reply
-from mta_front.smtp.state import Verb
+from mta_front.smtp.state import Phase, Verb
 from mta_front.tls.failure import TlsFailure
 
 
@@ -188,8 +188,12 @@ class Pump:
         options, session = self._options, self.session
         resolver = options.resolver if options.reverse_lookup else None
         session.client_hostname = client_hostname(resolver, session.remote_address, options.reverse_lookup_timeout_s)
+        return self._admit()
+
+    def _admit(self) -> Reply | None:
+        """Ask whether the client may come in."""
         try:
-            self._hooks.on_connect(session)
+            self._hooks.on_connect(self.session)
         except HOOK_ERRORS as error:
             default = CONNECT_DEFERRAL if isinstance(error, Defer) else CONNECT_REFUSAL
             return self._asking.refusal(error, default, "CONNECT")
@@ -205,14 +209,14 @@ class Pump:
                 self._wire.receive()
                 continue
             if self._silent and _wants_more(event):
-                self._speak_up()
+                self._speak_up(event)
             if self._options.needs_login and self.session.user is None and type(event) not in _FREE:
                 self._conduct.without_login()
             _HANDLERS[type(event)](self, event)
             self._answered()
         self._wire.flush()
 
-    def _speak_up(self) -> None:
+    def _speak_up(self, event: events.Event) -> None:
         """What seemed a health check wants to send mail: from here on it is a client like any other, at the proxy's
         address, and in no network of the settings.
         """
@@ -221,12 +225,17 @@ class Pump:
         self._silent = False
         session.remote_address, session.remote_port = session.proxy.address, session.proxy.port
         self._sink.session_opened(self._options.listener)
-        self._arrive()
-        refusal = self._introduce()
-        if refusal is not None:
-            raise SessionOver("refused", refusal)
-        if session.secure:
-            self._tell_secure()
+        try:
+            self._arrive()
+            refusal = self._introduce()
+            if refusal is not None:
+                raise SessionOver("refused", refusal)
+            if session.secure:
+                self._tell_secure()
+        except SessionOver:
+            if isinstance(event, events.Answered):
+                self._connection.take_back()  # one command, one reply
+            raise
 
     def _answered(self) -> None:
         """A command was answered: go on, now or later."""
@@ -234,14 +243,17 @@ class Pump:
         if delay_s:
             self._wire.hold_back(delay_s)
 
-    def _by_the_core(self, event: events.Answered) -> None:
-        """NOOP, HELP, a fault of syntax: there is nothing to do but to count it."""
+    def _by_the_core(self, _event: events.Answered) -> None:
+        """NOOP, HELP, a fault of syntax: there is nothing to do but to count it. A bad BDAT ends a transaction."""
+        session = self.session
+        if session.envelope.mail_from is not None and self._connection.phase is Phase.READY:
+            forget_transaction(session)
 
     def _hello(self, event: events.Hello) -> None:
         session = self.session
         if session.user is None:
             self._conduct.in_step()
-        session.envelope = Envelope()
+        forget_transaction(session)
         session.host_name_appears_as = event.name
         session.opening_command = event.command
         session.transmission_type = transmission_type(session)
@@ -271,7 +283,10 @@ class Pump:
         session.transmission_type = transmission_type(session)
         logged_in = session.user is not None
         connection.begin_anew(options.connection_for(session.trust_address), options.gate(session), logged_in)
-        connection.reply(options.greeting)
+        refusal = self._admit()  # as another client (XCLIENT_README: "the outcome of optional access decisions")
+        connection.reply(refusal or options.greeting)
+        if refusal is not None:
+            raise SessionOver("refused")
 
     def _become_another(self) -> None:
         """The limits of whoever the client is now. A refusal ends the session: its proxy has no other client in it."""
@@ -282,7 +297,7 @@ class Pump:
 
     def _xforward(self, event: events.XForward) -> None:
         if self._privileges.xforward:
-            self.session.x_forward |= event.attributes
+            self.session.x_forward = self.session.x_forward | event.attributes  # a hook may have kept what there was
             self._connection.reply(replies.OK)
         else:
             self._connection.reply(replies.NOT_ALLOWED)
@@ -313,7 +328,7 @@ class Pump:
         self._wire.flush()
         # All that was said in clear, a login too: whoever said it may have been in between (RFC 3207 §4.2).
         session.user = None
-        session.envelope = Envelope()
+        forget_transaction(session)
         session.host_name_appears_as = session.opening_command = ""
         self._start_tls()
         session.transmission_type = transmission_type(session)

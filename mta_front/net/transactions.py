@@ -17,6 +17,14 @@ from mta_front.smtp.params import MailDsn
 from mta_front.smtp.replies import Reply
 
 
+def forget_transaction(session: Session) -> None:
+    """A transaction is over, or never came to be: nothing that was said of its message holds for the next one, nor what
+    XFORWARD said (Postfix's XFORWARD_README).
+    """
+    session.envelope = Envelope()
+    session.x_forward = {}
+
+
 class MessageAbandoned(ConnectionError):
     """The client will not complete the message: between two chunks it said RSET, EHLO or QUIT (RFC 3030 §2)."""
 
@@ -103,7 +111,7 @@ class Transactions:
 
     def reset(self, _event: events.Reset) -> None:
         """RSET."""
-        self._session.envelope = Envelope()
+        forget_transaction(self._session)
         self._connection.reply(replies.OK)
 
     def data(self, event: events.Data) -> None:
@@ -119,7 +127,7 @@ class Transactions:
             answers = self._judge(message, accepted)
             message.drain()
         except MessageAbandoned:
-            self._session.envelope = Envelope()
+            forget_transaction(self._session)
             return
         self._conduct.messages += 1
         self._session.transaction += 1
@@ -129,7 +137,7 @@ class Transactions:
             answers *= accepted
         self._report(answers, message.byte_length)
         connection.reply_each(answers)
-        self._session.envelope = Envelope()
+        forget_transaction(self._session)
 
     def _judge(self, message: IncomingMessage, expected: int) -> list[Reply]:
         """What the hook says of a message: one reply, or one for each of the recipients that were accepted."""

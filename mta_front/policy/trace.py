@@ -33,8 +33,9 @@ def received(session: Session, message_id: str, server_name: str) -> bytes:
     envelope = session.envelope
     helo = _UNSAFE.sub("?", session.host_name_appears_as) or "unknown"
     address = session.remote_address
-    literal = f"IPv6:{address}" if ":" in address else address or "unix"
     name = session.client_hostname
+    nowhere = "unknown" if "ADDR" in session.x_client else "unix"
+    literal = f"IPv6:{address}" if ":" in address else address or nowhere
     client = f"{_UNSAFE.sub('?', name)} [{literal}]" if name and name[0] != "[" else f"[{literal}]"
     protocol = (
         f"UTF8{session.transmission_type.removeprefix('E')}" if envelope.smtp_utf8 else session.transmission_type

@@ -387,6 +387,10 @@ class Connection:
         if any(reply.code == 421 for reply in each):
             self._machine.close()
 
+    def take_back(self) -> None:
+        """Drop the answer to the last event, which was `Answered` and is not sent yet: `interrupt` gives another."""
+        self._out.pop()
+
     def interrupt(self, reply: Reply) -> None:
         """Say something that answers nothing (421 before a close), and close."""
         self._pending = None

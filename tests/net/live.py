@@ -30,6 +30,7 @@ class Noted(Events):
         self.faults: list[BaseException] = []
         self.accepted: list[dict[str, Any]] = []
         self.refused: list[tuple[str, int]] = []
+        self.logins: list[tuple[str, int]] = []
 
     def session_opened(self, listener: str) -> None:
         self.opened += 1
@@ -48,6 +49,9 @@ class Noted(Events):
 
     def message_accepted(self, listener: str, summary: dict[str, Any]) -> None:
         self.accepted.append(summary)
+
+    def login(self, listener: str, method: str, code: int) -> None:
+        self.logins.append((method, code))
 
     def command_refused(self, listener: str, verb: str, code: int) -> None:
         self.refused.append((verb, code))

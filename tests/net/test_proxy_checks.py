@@ -148,6 +148,32 @@ def test_it_is_refused_when_it_wants_more(raised: Exception, last: str) -> None:
         assert server.noted.closed == ["refused"]
 
 
+@pytest.mark.parametrize("command", ["MAIL FROM:<a@b.example>", "AUTH", "XCLIENT", "MAIL"])
+def test_it_hears_one_reply_also_to_what_is_wrong_by_itself(command: str) -> None:
+    """A second one would be taken for the answer to what the client says next."""
+
+    class Closed(Hooks):
+        def on_connect(self, session: Session) -> None:
+            raise Reject("Not you")
+
+    with behind(Closed(), auth_optional=False) as server, came(server, OWN["v2 LOCAL"]) as client:
+        assert str(client.command(command)) == "554 5.7.1 Not you"
+        assert client.ended()
+
+
+def test_its_tls_is_refused_with_one_reply_too() -> None:
+    class InClear(Hooks):
+        def on_secure(self, session: Session) -> None:
+            raise Reject("Not like this")
+
+    with behind(InClear(), auth_optional=False) as server, came(server, OWN["v2 LOCAL"]) as client:
+        client.expect("STARTTLS", 220)
+        client.secure(trusting())
+        client.expect("EHLO check.example", 250)
+        assert str(client.command("MAIL FROM:<a@b.example>")) == "554 5.7.1 Not like this"
+        assert client.ended()
+
+
 def test_hooks_hear_of_its_tls_when_they_hear_of_it() -> None:
     hooks = Seen()
     with behind(hooks) as server, came(server, OWN["v2 LOCAL"]) as client:

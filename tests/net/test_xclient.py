@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,13 @@ import pytest
 from mta_front.hooks import Address, Credentials, Defer, Hooks, Message, Reject, Session
 from mta_front.proxybuild import build_v1
 from mta_front.proxyproto import Endpoints
-from tests.net.behind import ADDRESS, BODY, CLIENTS, CONTEXTS, ELSEWHERE, HERE, OWN, V1, trusting
+from mta_front.tls.certificates import self_signed
+from mta_front.tls.contexts import load
+from mta_front.tls.options import TlsOptions
+from tests.net.behind import ADDRESS, BODY, CLIENTS, CONTEXTS, ELSEWHERE, HERE, OWN, V1, await_end, trusting
 from tests.net.live import live
 from tests.smtp_talk import Talk, talk
+from tests.tls.authority import Authority
 
 XCLIENT = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
 XFORWARD = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"
@@ -176,7 +182,7 @@ def test_the_session_is_the_named_clients() -> None:
         "HELO": "spike.client.example", "DESTADDR": "198.51.100.2", "DESTPORT": "25",
     }  # fmt: skip
     assert hooks.seen[0][1].remote_address == "127.0.0.1"
-    assert [name for name, _ in hooks.seen] == ["connect", "mail", "data"]
+    assert [name for name, _ in hooks.seen] == ["connect", "connect", "mail", "data"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,9 @@ def test_the_session_is_the_named_clients() -> None:
         ("ADDR=192.0.2.1 NAME=[UNAVAILABLE]", "192.0.2.1", "[192.0.2.1]"),
         ("ADDR=192.0.2.1 NAME=[TEMPUNAVAIL]", "192.0.2.1", "[192.0.2.1]"),
         ("NAME=x.example", "127.0.0.1", "x.example"),
-        ("ADDR=[UNAVAILABLE] NAME=[UNAVAILABLE]", "", "localhost"),
+        ("ADDR=[UNAVAILABLE] NAME=[UNAVAILABLE]", "", "unknown"),
+        ("ADDR=[TEMPUNAVAIL]", "", "unknown"),
+        ("ADDR=[UNAVAILABLE] NAME=x.example", "", "x.example"),
     ],
 )
 def test_what_is_not_said_stays_and_what_is_unavailable_is_unknown(attributes: str, address: str, name: str) -> None:
@@ -248,6 +256,60 @@ def test_nothing_may_be_sent_behind_it() -> None:
         assert client.reply().code == 554
         assert client.ended()
     assert [session.remote_address for _, session in hooks.seen] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "answer"),
+    [
+        (Reject("Not you"), "554 5.7.1 Not you"),
+        (Defer("Later"), "421 4.7.0 Later"),
+        (RuntimeError("the list is away"), "451 4.3.0"),
+    ],
+)
+@pytest.mark.parametrize("login", ["", " LOGIN=user"])
+def test_the_named_client_is_asked_whether_it_may_come_in(raised: Exception, answer: str, login: str) -> None:
+    """The answer depends on the outcome of access decisions (XCLIENT_README): its sender's are not the client's."""
+
+    class Choosy(Looking):
+        def on_connect(self, session: Session) -> None:
+            super().on_connect(session)
+            if session.remote_address == ADDRESS:
+                raise raised
+
+    hooks = Choosy()
+    with live(hooks, use_xclient=HERE) as server:
+        with talk(server.address) as client:
+            client.expect("XCLIENT ADDR=203.0.113.7 NAME=x.example", 220)
+            assert str(client.command(f"XCLIENT ADDR={ADDRESS}{login}")).startswith(answer)
+            assert client.ended()
+        await_end(server)
+        assert (server.noted.opened, server.noted.closed) == (1, ["refused"])
+    asked = [session for name, session in hooks.seen if name == "connect"]
+    assert [session.remote_address for session in asked] == ["127.0.0.1", "203.0.113.7", ADDRESS]
+    assert [session.client_hostname for session in asked[1:]] == ["x.example", f"[{ADDRESS}]"]
+    assert [bool(session.x_client) for session in asked] == [False, True, True]
+    assert asked[-1].user == ("user" if login else None)
+
+
+def test_a_certificate_of_its_senders_is_not_the_clients(tmp_path: Path) -> None:
+    """Whoever passes on what a client says could else log it in as itself."""
+    authority = Authority()
+    key, cert = self_signed("mx.ours.example")
+    contexts = load(TlsOptions(key=key, cert=cert, ca=authority.pem, request_cert=True))
+    given: dict[str, Any] = {"use_xclient": HERE, "auth_methods": ["EXTERNAL"], "tls": contexts.channel}
+    hooks = Looking()
+    with live(hooks, **given) as server, talk(server.address) as client:
+        context = ssl.create_default_context(cadata=cert.decode())
+        context.check_hostname = False
+        key_file, cert_file = authority.issue("filter", client=True).files(tmp_path, "filter")
+        context.load_cert_chain(cert_file, key_file)
+        client.expect("STARTTLS", 220)
+        client.secure(context)
+        assert "AUTH EXTERNAL" in client.expect("EHLO filter.example", 250).lines
+        client.expect(f"XCLIENT ADDR={ADDRESS}", 220)
+        assert not any(line.startswith("AUTH") for line in client.expect("EHLO client.example", 250).lines)
+        client.expect("AUTH EXTERNAL =", 504)
+    assert hooks.credentials == []
 
 
 def test_a_login_before_it_is_nobodys() -> None:
@@ -345,6 +407,7 @@ def test_login_is_asked_about_and_makes_a_user() -> None:
     assert hooks.last("auth").remote_address == ADDRESS
     session = hooks.last("data")
     assert (session.user, session.transmission_type) == ("user+tag", "ESMTPA")
+    assert server.noted.logins == [("XCLIENT", 235)]
 
 
 @pytest.mark.parametrize("login", ["LOGIN=[UNAVAILABLE]", "NAME=x.example"])
@@ -394,6 +457,7 @@ def test_a_login_that_is_refused_changes_nothing(name: str, answer: str, before:
             assert getattr(session, field) == getattr(was, field), field
         assert session.user == {"": "user", "AUTH": "user"}.get(before, "first")
     assert bool(server.noted.faults) == (name == "broken")
+    assert [login for login in server.noted.logins if login[1] != 235] == [("XCLIENT", int(answer[:3]))]
 
 
 def test_a_refusal_with_421_ends_the_session() -> None:
@@ -428,3 +492,70 @@ def test_xforward_tells_and_changes_nothing() -> None:
     }  # fmt: skip
     assert (session.remote_address, session.host_name_appears_as) == ("127.0.0.1", "client.example")
     assert (session.trust_address, session.x_client) == ("127.0.0.1", {})
+
+
+ENDS = {
+    "DATA": ["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "DATA", "."],
+    "DATA that is refused": ["MAIL FROM:<refused@b.example>", "RCPT TO:<c@d.example>", "DATA", "."],
+    "BDAT": ["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "BDAT 0 LAST"],
+    "BDAT that is none": ["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "BDAT x"],
+    "BDAT and RSET": ["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "BDAT 0", "RSET"],
+    "RSET": ["MAIL FROM:<a@b.example>", "RSET"],
+    "RSET alone": ["RSET"],
+    "EHLO": ["MAIL FROM:<a@b.example>", "EHLO again.example"],
+    "STARTTLS": ["STARTTLS"],
+    "XCLIENT": ["XCLIENT PORT=7", "EHLO again.example"],
+}
+
+
+@pytest.mark.parametrize("lines", ENDS.values(), ids=ENDS)
+def test_xforward_is_for_one_transaction(lines: list[str]) -> None:
+    """The next message on a connection that is kept is another client's: "at the end of the next MAIL FROM transaction
+    (i.e. RSET or DOT), all XFORWARD attributes are reset" (XFORWARD_README).
+    """
+
+    class Refusing(Looking):
+        def on_data(self, message: Message, session: Session) -> None:
+            super().on_data(message, session)
+            if session.envelope.mail_from and session.envelope.mail_from.local_part == "refused":
+                raise Reject("Not this one")
+
+    hooks = Refusing()
+    with live(hooks, tls=CONTEXTS.channel, **BOTH) as server, talk(server.address) as client:
+        client.expect("XFORWARD NAME=spike.client.example", 250)
+        client.expect("XFORWARD ADDR=192.0.2.1", 250)
+        for line in lines:
+            client.command(line)
+        if lines == ["STARTTLS"]:
+            client.secure(trusting())
+            client.expect("EHLO again.example", 250)
+        said = {"NAME": "spike.client.example", "ADDR": "192.0.2.1"}
+        assert [each.x_forward for name, each in hooks.seen if name in ("mail", "data")] in ([said], [said, said], [])
+        client.expect("XFORWARD HELO=other", 250)
+        client.expect("MAIL FROM:<e@f.example>", 250)
+        assert hooks.last("mail").x_forward == {"HELO": "other"}
+
+
+def test_xforward_waits_for_a_transaction_and_outlives_what_is_none() -> None:
+    hooks = Looking()
+    with live(hooks, **BOTH) as server, talk(server.address) as client:
+        client.expect("XFORWARD ADDR=192.0.2.1", 250)
+        for line, code in [("NOOP", 250), ("MAIL FROM:<", 501), ("BDAT x", 501), ("VRFY x", 252), ("XFORWARD", 501)]:
+            client.expect(line, code)
+        assert client.send(BODY).code == 250
+    assert hooks.last("data").x_forward == {"ADDR": "192.0.2.1"}
+
+
+def test_xforward_may_be_pipelined_with_the_transaction_that_it_is_for() -> None:
+    """As Postfix's client does it."""
+    hooks = Looking()
+    group = (
+        "XFORWARD ADDR=192.0.2.{0} NAME=client{0}.example\r\nXFORWARD PROTO=ESMTP\r\n"
+        "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"
+    )
+    with live(hooks, **BOTH) as server, talk(server.address) as client:
+        for number in (1, 2):
+            client.raw(group.format(number).encode())
+            assert [client.reply().code for _ in range(5)] == [250, 250, 250, 250, 354]
+            assert client.body(BODY).code == 250
+            assert hooks.last("data").x_forward["NAME"] == f"client{number}.example"

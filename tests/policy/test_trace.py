@@ -46,6 +46,8 @@ def test_a_reverse_name_an_ipv6_address_and_a_unix_socket() -> None:
     assert "(mail.example [192.0.2.7])" in header(session(client_hostname="mail.example"))
     assert "([IPv6:2001:db8::1])" in header(session(remote_address="2001:db8::1"))
     assert "([unix])" in header(session(remote_address=""))
+    unknown = session(remote_address="", client_hostname="unknown", x_client={"ADDR": None})
+    assert "(unknown [unknown])" in header(unknown)
 
 
 @pytest.mark.parametrize("helo", ["a)(b", "x\r\nEvil: yes", "back\\slash", "ö"])
