@@ -63,7 +63,11 @@ class HooksInThreads(Hooks):
         errand = Errand(self._threads)
         if credentials.ask is not None:  # the client answers the session, not the thread
             credentials.ask = partial(errand.ask, credentials.ask)
-        return errand.run(hook, credentials, session)
+        hold_back, credentials.hold_back = credentials.hold_back, partial(errand.ask, credentials.hold_back)
+        try:
+            return errand.run(hook, credentials, session)
+        finally:
+            credentials.hold_back = hold_back
 
     @property
     def calls_from_here(self) -> bool:

@@ -56,12 +56,9 @@ class Refusal(Exception):
     `Reject(550, "5.1.1", "No such user")`, `Reject(550, "No such user")`, `Reject("No such user")`, `Reject(554)`.
     Without a code the hook's own is used (DECISIONS W3); without an enhanced code it is derived: 554 → 5.0.0.
     Raises ValueError when the code is of another class than the exception's, or the enhanced code does not fit it.
-
-    `delay_s`: set on what `on_auth` raises, the client hears it so much later. A drain of the server waits for none.
     """
 
     classes: tuple[int, ...] = (4, 5)
-    delay_s: float = 0.0
 
     def __init__(self, *what: int | str) -> None:
         rest = list(what)

@@ -37,9 +37,12 @@ def _serve(child: ChildContext) -> int:
     from mta_front.observe.metrics import MetricEvents, Metrics, share
     from mta_front.policy.auth.build import build
     from mta_front.policy.front import Front
+    from mta_front.policy.limiting import Limiting
     from mta_front.policy.relaycontrol import RelayControl
     from mta_front.server import Server
+    from mta_front.settings.limitoptions import limit_options
     from mta_front.store.client import StoreOptions
+    from mta_front.store.limits.shared import Limits
     from mta_front.store.spool import Spool
 
     settings = child.settings
@@ -67,6 +70,9 @@ def _serve(child: ChildContext) -> int:
     store = StoreOptions.of(settings, child.store_url)
     spool = Spool(store, sink)
     spool.start()
+    limits = Limits(limit_options(settings, store), sink)
+    limits.start()
+    limiting = Limiting(limits)
     hooks = load_hooks(settings.hooks.class_)
     if settings.hooks.blocking:
         hooks = HooksInThreads(hooks)
@@ -95,11 +101,12 @@ def _serve(child: ChildContext) -> int:
             spool,
             RelayControl(listener.relay_domains, listener.trusted_networks),
             logins,
+            limiting,
             options.name,
             unlisted_senders=settings.auth.unlisted_senders,
             null_sender=settings.auth.null_sender,
         )
-        server.add(sock, options, front, tallies[name])
+        server.add(sock, options, front, tallies[name], limiting)
     server.start()
     lifeline.report(ready={"accepting": True})
 
@@ -115,6 +122,7 @@ def _serve(child: ChildContext) -> int:
     gevent.spawn(tell_sessions)
     ended.wait()
     logins.close()
+    limits.close()
     spool.close()
     return 0
 

@@ -1,17 +1,21 @@
 """What the pump asks of limits that go beyond one session: those that a whole fleet shares.
 
-The pump knows no store, and the library has no such limits: `Guard` allows everything. `serve` puts
-`policy.limiting` in its place. Its methods may wait, as greenlets do, for a bounded time.
+The pump knows no store, and the library has no such limits: `OPEN` allows everything. In `serve` it is
+`policy.limiting`.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from mta_front.hooks import Session
 from mta_front.smtp.replies import Reply
 
 
-class Guard:
-    """Where a method answers with a reply, the client hears it and what it wanted is not done; None allows it."""
+class Guard(Protocol):
+    """Where a method answers with a reply, the client hears it and what it wanted is not done; None allows it. Each but
+    `leaves` may wait, as greenlets do, for a bounded time.
+    """
 
     def arrives(self, session: Session, handshake: bool) -> Reply | None:
         """A client came; nothing was said, and no name looked up. `handshake`: TLS comes first, so a refusal ends the
@@ -29,4 +33,20 @@ class Guard:
         """The session is over, however it ended. Does not wait, and does nothing for one that never arrived."""
 
 
-OPEN = Guard()
+class _Open:
+    """Allows everything, at no cost."""
+
+    def arrives(self, session: Session, handshake: bool) -> None:
+        """See Guard."""
+
+    def shakes_hands(self, session: Session) -> None:
+        """See Guard."""
+
+    def fails(self, session: Session) -> None:
+        """See Guard."""
+
+    def leaves(self, session: Session) -> None:
+        """See Guard."""
+
+
+OPEN: Guard = _Open()

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mta_front.hooks import AuthRejected, Refusal, Session
+from mta_front.hooks import AuthRejected, Session
 from mta_front.net.asking import HOOK_ERRORS, Asking
 from mta_front.net.conduct import Conduct, SessionOver
 from mta_front.net.options import SessionOptions
@@ -33,7 +33,7 @@ class ExchangeOver(ConnectionError):
 
 class Login:
     """Answers AUTH. `next_response` waits for the line after a 334 (None: too long); it raises SessionOver.
-    `hold_back` lets so many seconds pass before a refusal is said.
+    `hold_back` lets so many seconds pass, for `Credentials.hold_back`.
     """
 
     __slots__ = (
@@ -142,18 +142,16 @@ class Login:
         """What the hook says: None, or the refusal and what to tell the client beside it."""
         session = self._session
         credentials.ask = self._ask
+        credentials.hold_back = self._hold_back
         try:
             user: Any = self._asking.hooks.on_auth(credentials, session)
         except (SessionOver, ExchangeOver):
             raise
-        except Refusal as error:
-            if error.delay_s:
-                self._hold_back(error.delay_s)
-            data = error.data if isinstance(error, AuthRejected) else None
-            return self._asking.refusal(error, replies.AUTH_FAILED, "AUTH"), data
+        except AuthRejected as error:
+            return self._asking.refusal(error, replies.AUTH_FAILED, "AUTH"), error.data
         except HOOK_ERRORS as error:
-            self._asking.fault(error, "AUTH")
-            return replies.AUTH_UNAVAILABLE, None
+            reply = self._asking.refusal(error, replies.AUTH_FAILED, "AUTH")
+            return (replies.AUTH_UNAVAILABLE if reply is replies.LOCAL_ERROR else reply), None
         finally:
             credentials.ask = None
         if user is None or user is False or self._over is not None:

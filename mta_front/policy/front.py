@@ -1,8 +1,9 @@
 """Our policy around the user's hooks: what `serve` runs for each listener.
 
 The order is fixed and no hook can change it (DECISIONS W1): the store must be there; authentication, sender authority
-and relay control come first, then the user's hook, which may refuse or rewrite; the spool comes last, after the user's
-`on_data` returned. `Front` wraps the user's class and is no base of it, so there is nothing to override.
+and relay control come first, then the user's hook, which may refuse or rewrite, then the rates that the fleet shares,
+which are spent only for what all others accept; the spool comes last, after the user's `on_data` returned. `Front`
+wraps the user's class and is no base of it, so there is nothing to override.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mta_front.hooks import (
 from mta_front.policy.auth.authority import Unlisted, may_send_as
 from mta_front.policy.auth.backend import Unavailable
 from mta_front.policy.auth.chain import Chain
+from mta_front.policy.limiting import Limiting
 from mta_front.policy.relaycontrol import RelayControl
 from mta_front.policy.trace import MAX_RECEIVED, HopCount, received
 from mta_front.smtp import replies
@@ -50,6 +52,7 @@ class Front(Hooks):
         spool: Spool,
         control: RelayControl,
         logins: Chain,
+        limiting: Limiting,
         server_name: str,
         *,
         unlisted_senders: Unlisted = "any",
@@ -59,6 +62,7 @@ class Front(Hooks):
         self._spool = spool
         self._control = control
         self._logins = logins
+        self._limiting = limiting
         self._server_name = server_name
         self._unlisted_senders = unlisted_senders
         self._null_sender = null_sender
@@ -72,12 +76,15 @@ class Front(Hooks):
         self._hooks.on_secure(session)
 
     def on_auth(self, credentials: Credentials, session: Session) -> Any:
-        """Ask the backends, of which the user's hook may be one."""
+        """Ask the backends, of which the user's hook may be one, unless somebody guesses."""
+        return self._limiting.login(credentials, session, lambda: self._verified(credentials, session))
+
+    def _verified(self, credentials: Credentials, session: Session) -> Any:
         try:
             user = self._logins.verify(credentials, session)
         except Unavailable:
             raise refusing(replies.AUTH_UNAVAILABLE) from None
-        if user is None:
+        if user is None or user is False:
             raise AuthRejected(data=self._logins.rejection(credentials.method) or None)
         return user
 
@@ -90,6 +97,7 @@ class Front(Hooks):
         ):
             raise refusing(replies.SENDER_NOT_OWNED)
         self._hooks.on_mail_from(address, session)
+        self._limiting.sender(address, session)
 
     def on_rcpt_to(self, address: Address, session: Session) -> Accept | None:
         """Relay control, for clients that have not logged in; a recipient that it refuses is taken only when the user's
@@ -97,9 +105,10 @@ class Front(Hooks):
         """
         ours = session.user is not None or self._control.allows(address, session.trust_address)
         answer = self._hooks.on_rcpt_to(address, session)
-        if ours or (isinstance(answer, Accept) and answer.relay):
-            return answer
-        raise refusing(replies.RELAY_DENIED)
+        if not ours and not (isinstance(answer, Accept) and answer.relay):
+            raise refusing(replies.RELAY_DENIED)
+        self._limiting.recipient(session)
+        return answer
 
     def on_data(self, message: Message, session: Session) -> Reply | list[Reply]:
         """Receive, let the user's hook judge, hand over; 250 only for what is durable."""
@@ -134,7 +143,7 @@ class Front(Hooks):
             if reply.code < 400 and not recipients:
                 raise ValueError("on_data took a message and left no recipients")  # 451, and reported
             if reply.code < 400:
-                upload.commit(_entry(session, upload, recipients))
+                self._commit(upload, message, session, recipients)
             return reply
         # LMTP: the user's hook judged each recipient; the message is kept for those that it took
         each = [replies.queued(upload.id) if one is None else reply_of(one) for one in answer]
@@ -142,8 +151,12 @@ class Front(Hooks):
             raise ValueError(f"on_data gave {len(each)} answers for {named} recipients, and left {len(recipients)}")
         taken = [recipient for recipient, reply in zip(recipients, each, strict=True) if reply.code < 400]
         if taken:
-            upload.commit(_entry(session, upload, taken))
+            self._commit(upload, message, session, taken)
         return each
+
+    def _commit(self, upload: Upload, message: Message, session: Session, recipients: list[str]) -> None:
+        upload.commit(_entry(session, upload, recipients))
+        self._limiting.message(session, message.byte_length)
 
     def on_close(self, session: Session) -> None:
         """The user's."""

@@ -11,6 +11,10 @@ from mta_front.smtp.scram import MIN_ITERATIONS, Conversation, ScramKeys
 from mta_front.smtp.secret import Secret, octets, same
 
 
+def _not_at_all(_delay_s: float) -> None:
+    """Nobody waits: there is no session."""
+
+
 class Credentials(Secret):
     """One attempt to log in.
 
@@ -24,7 +28,8 @@ class Credentials(Secret):
     `proven`: whether `validate_password` or `scram` has said yes.
 
     `ask`: set by the owner before it hands this to a hook. Sends a challenge, and returns the decoded answer, or
-    raises when there is none.
+    raises when there is none. `hold_back`: set by the owner, too. Lets so many seconds pass in which only this session
+    waits, so that guessing is slow; a drain of the server ends them.
     """
 
     __slots__ = (
@@ -34,6 +39,7 @@ class Credentials(Secret):
         "authzid",
         "challenge",
         "challenge_response",
+        "hold_back",
         "method",
         "password",
         "proven",
@@ -61,6 +67,7 @@ class Credentials(Secret):
         self.challenge_response = challenge_response
         self.proven = False
         self.ask: Callable[[bytes], bytes] | None = None
+        self.hold_back: Callable[[float], None] = _not_at_all
         self._conversation = conversation
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mta_front.hooks import AuthRejected, Credentials, Hooks, Message, Reject, Session
+from mta_front.hooks import Credentials, Hooks, Message, Reject, Session
 from mta_front.net.guard import Guard
 from mta_front.smtp import replies
 from mta_front.smtp.address import Address
@@ -266,9 +266,7 @@ class Slow(Hooks):
         self._delay_s = delay_s
 
     def on_auth(self, credentials: Credentials, session: Session) -> None:
-        refusal = AuthRejected()
-        refusal.delay_s = self._delay_s
-        raise refusal
+        credentials.hold_back(self._delay_s)
 
 
 LOGIN = "AUTH PLAIN " + b64("\0user\0wrong")
