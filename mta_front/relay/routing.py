@@ -10,7 +10,7 @@ from mta_front.relay.nexthop import Routes
 from mta_front.relay.transports.discard import DiscardTransport
 from mta_front.relay.transports.maildir import MaildirTransport
 from mta_front.relay.transports.smtp import SmtpOptions, SmtpTransport
-from mta_front.settings.model import Route
+from mta_front.settings.routes import Route
 
 
 class Routing:

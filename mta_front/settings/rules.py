@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from mta_front.domains import canonical_domain
 from mta_front.settings import auth, limitfaults, store, tls
 from mta_front.settings.lines import KeyPath
-from mta_front.settings.model import Listener, Route, Settings
+from mta_front.settings.model import Listener, Settings
+from mta_front.settings.routes import Route
 from mta_front.settings.section import RuleFault
 
 
