@@ -43,13 +43,13 @@ class Relay:
 
     @property
     def answered(self) -> bool:
-        """Whether the store has answered once since the start."""
-        return self._queues[0].answered
+        """Whether the store, each part of it, has answered once since the start."""
+        return all(queue.answered for queue in self._queues)
 
     @property
     def fault(self) -> StoreError | None:
         """Why the store cannot be used now."""
-        return self._links.relay.fault
+        return self._links.fault
 
     def __len__(self) -> int:
         """Messages in hand."""

@@ -54,13 +54,17 @@ class Call:
 class Batch:
     """What was gathered while the batch before was under way. Its callers wait at one gate."""
 
-    __slots__ = ("alone", "calls", "gate", "size_bytes")
+    __slots__ = ("alone", "asked_at", "calls", "gate", "size_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False, asked_at: tuple[str, int] | None = None) -> None:
+        """`alone`: sent again, in no transaction, so that nobody's refusal is everybody's. `asked_at`: the node that
+        must be asked, where their slot is on its way.
+        """
         self.calls: list[Call] = []
         self.size_bytes = 0
         self.gate = Event()
-        self.alone = False  # sent again: no transaction, so that nobody's refusal is everybody's
+        self.alone = alone
+        self.asked_at = asked_at
 
     def has_room(self, call: Call) -> bool:
         """Whether the call may travel with these. The first one always may."""

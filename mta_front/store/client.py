@@ -22,34 +22,39 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from random import uniform
 from typing import Any
 
 import gevent
 from gevent.event import Event
 
 from mta_front.observe.events import NOBODY, Events
-from mta_front.store import fitness
+from mta_front.store import framing
 from mta_front.store.batch import Batch, Call
 from mta_front.store.errors import StoreDown, StoreError, StoreFull, StoreNotDurable, StoreRefused, StoreUnknown
+from mta_front.store.keys import confirmation
+from mta_front.store.node import Greeting, Node, judge_scripts
 from mta_front.store.options import StoreOptions
-from mta_front.store.wire import Address, Command, Lost, ReplyError, Wire
+from mta_front.store.topology import Topology, place_in, topology_of
+from mta_front.store.wire import Command, Lost, Place, ReplyError, Wire
 
-__all__ = ["Call", "Link", "StoreOptions"]
+__all__ = ["Call", "Greeting", "Link", "StoreOptions"]
 
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 1.0
 STEADY_S = 1.0  # connections that are lost again and again before this are not reconnected at once
 CONNECT_S = 2.0
 IDLE_S, PROBE_S = 0.01, 1.0
 AGAIN_S = 0.02  # pause before a call that the store could not take yet is sent again
-CLOCK_DOUBT_S, CLOCK_AGAIN_S = 0.1, 1.0  # a clock that took so long to read is read again after that
 WORTH_SENDING = 1 / 8  # with less than this of its time left a call is refused, not sent: better than not knowing
 
 _MOMENTARY = {"LOADING", "TRYAGAIN", "BUSY", "CLUSTERDOWN"}  # not executed; the store may take it in a moment
 _ELSEWHERE = {"READONLY", "MASTERDOWN", "UNBLOCKED"}  # not executed; this store is the master no more
-_NOT_EXECUTED = {"NOSCRIPT", "EXECABORT"} | _MOMENTARY | _ELSEWHERE
+_NOT_EXECUTED = {"NOSCRIPT", "EXECABORT", "MOVED", "ASK"} | _MOMENTARY | _ELSEWHERE
 
-Greeting = tuple[Command, Callable[[Any], None]]
+
+class _Moved(Lost):
+    """The tag lives on another node now; nothing is lost but this connection."""
 
 
 class Link:
@@ -61,32 +66,35 @@ class Link:
         purpose: str,
         events: Events = NOBODY,
         *,
+        tag: str = "",
+        topology: Topology | None = None,
         scripts: Sequence[str] = (),
         greetings: Sequence[Greeting] = (),
         whole: bool = False,
         together: bool = False,
         commits: bool = False,
     ) -> None:
-        """`scripts`: Lua texts to load. `greetings`: commands for each new connection, each with the judge of its
-        reply, who may raise `StoreError`. `whole`: the store must be fit to be trusted with mail, not only serve.
-        `together`: batches are transactions. `commits`: a reply means durable.
+        """`tag`: the hash tag of all keys that will be asked for; in a Cluster it decides where we connect to.
+        `topology`: shared with other links. `scripts`: Lua texts to load. `greetings`: commands for each new
+        connection, each with the judge of its reply, who may raise `StoreError`. `whole`: the store must be fit to be
+        trusted with mail, not only serve. `together`: batches are transactions. `commits`: a reply means durable.
         """
         self._options = options
         self._events = events
-        self._address = Address(options.url, options.username, options.password)
+        self._tag = tag
+        self._topology = topology or topology_of(options)
         self._scripts: list[Command] = [("SCRIPT", "LOAD", text) for text in scripts]
         self._greetings = list(greetings)
         self._whole = whole
         self._together = together
         self._commits = commits
+        self._confirmed_by = confirmation(options.prefix, tag or "0") if commits else ""
         self._timeout_s = options.timeout_ms / 1000
-        self._wire: Wire | None = None
+        self._node: Node | None = None
+        self._aside: dict[Place, Node] = {}  # nodes of a Cluster to which our slot is on its way
         self._batches: deque[Batch] = deque()
         self._wake = Event()
-        self._check_at = 0.0  # when the next check is due, time.monotonic()
-        self._heard_at = 0.0  # when the store last answered
-        self._waitaof = False
-        self._clock_offset_us = 0
+        self._moved = False  # others say that the master is another one
         self._greenlets: list[Any] = []
         self._told: tuple[bool, str] | None = None
         self.purpose = purpose
@@ -143,14 +151,24 @@ class Link:
 
     def distrust_clock(self) -> None:
         """The store said "late" to what was in time: its clock was set. Read it again before the next batch."""
-        self._check_at = 0.0
+        for node in filter(None, (self._node, *self._aside.values())):
+            node.check_at = 0.0
 
     # -- the publisher --------------------------------------------------------------------------------------------
 
     def _remind(self) -> None:
-        """Let an idle link see in time that its connection was closed, and that a check is due."""
+        """Let an idle link see in time that its connection was closed, and that a check is due; ask whether it is still
+        the right one.
+        """
+        interval_s = self._options.check_interval_s
+        ask_at = time.monotonic() + interval_s
         while True:
-            gevent.sleep(min(PROBE_S, self._options.check_interval_s))
+            gevent.sleep(min(PROBE_S, interval_s))
+            node = self._node
+            if node is not None and time.monotonic() >= ask_at:
+                ask_at = time.monotonic() + _about(interval_s)
+                if self._topology.has_moved(node.wire, time.monotonic() + CONNECT_S) and node is self._node:
+                    self._moved = True
             self._wake.set()
 
     def _publish_forever(self) -> None:
@@ -162,6 +180,9 @@ class Link:
                 pause_s = BACKOFF_FIRST_S
                 while True:
                     self._publish_next()
+            except _Moved:
+                self._drop()
+                gevent.sleep(AGAIN_S)  # whoever sent us there may know more than the node there
             except Lost as loss:
                 quick_losses = quick_losses + 1 if time.monotonic() - self.up_since < STEADY_S else 0
                 self._drop()
@@ -177,26 +198,29 @@ class Link:
                 self._drop()
                 self._fail_all(StoreDown("a fault in the front"))
             if self.fault is not None:
-                gevent.sleep(pause_s)
+                gevent.sleep(_about(pause_s))
                 pause_s = min(pause_s * 2, BACKOFF_LAST_S)
 
     def _connect(self) -> None:
         deadline = min(self._patience(), time.monotonic() + CONNECT_S)
+        self._moved = False
         try:
-            self._wire = wire = self._address.connect(max(0.001, deadline - time.monotonic()))
-            self._check(wire, deadline)
-            commands = [*self._scripts, *(command for command, _ in self._greetings), ("WAITAOF", "0", "0", "0")]
-            replies = wire.ask(commands, deadline)
+            self._node = self._prepared(self._topology.connect(self._tag, deadline), self._greetings, deadline)
         except Lost as loss:
             raise StoreDown(loss.reason) from None
-        self._judge_scripts(replies)
-        for (_, judge), reply in zip(self._greetings, replies[len(self._scripts) :], strict=False):
-            judge(reply)
-        self._waitaof = self._commits and self._options.durability == "fsync" and isinstance(replies[-1], list)
         self.fault = None
         self.answered = True
         self.up_since = time.monotonic()
         self._tell(True, "")
+
+    def _prepared(self, wire: Wire, greetings: Sequence[Greeting], deadline: float) -> Node:
+        node = Node(self._options, wire, self._whole)
+        try:
+            node.prepare(self._scripts, greetings, self._confirmed_by, deadline)
+        except BaseException:
+            wire.close()
+            raise
+        return node
 
     def _patience(self) -> float:
         """Until when the first of those who wait can wait; `time.monotonic()`."""
@@ -205,79 +229,85 @@ class Link:
             until = min([until, *(call.deadline for call in self._batches[0].calls if not call.timed)])
         return until
 
-    def _check(self, wire: Wire, deadline: float) -> None:
-        """Ask for the store's fitness, and what its clock says."""
-        before = time.monotonic()
-        *replies, clock = wire.ask([*fitness.QUESTIONS, ("TIME",)], deadline)
-        after = time.monotonic()
-        fitness.judge(self._options, self._whole, replies)
-        if isinstance(clock, ReplyError):
-            raise StoreDown(f"cannot read the store's clock: {clock.text}")
-        # The store read its clock before `after`, so this offset is never too large: no deadline falls too late.
-        self._clock_offset_us = int(clock[0]) * 1_000_000 + int(clock[1]) - int(after * 1_000_000)
-        interval_s = self._options.check_interval_s
-        self._check_at = after + (interval_s if after - before < CLOCK_DOUBT_S else min(interval_s, CLOCK_AGAIN_S))
-        self._heard_at = after
-
-    def _judge_scripts(self, replies: list[Any]) -> None:
-        for reply in replies[: len(self._scripts)]:
-            if isinstance(reply, ReplyError):
-                raise StoreDown(f"cannot load scripts: {reply.text}")
-
     def _publish_next(self) -> None:
         if not self._batches:
             self._wake.clear()
             self._wake.wait()
-        wire = self._wire
-        assert wire is not None
+        if self._moved:
+            raise Lost("the store has another master")
+        node = self._node
+        assert node is not None
         now = time.monotonic()
-        if now - self._heard_at > IDLE_S:
-            wire.must_be_open()  # else all that is sent now would be lost, and unknown
-        if now >= self._check_at:  # a store that is found unfit is sent nothing, and nothing is acknowledged
-            self._check(wire, self._patience())
+        if now - node.heard_at > IDLE_S:
+            node.wire.must_be_open()  # else all that is sent now would be lost, and unknown
+        if now >= node.check_at:  # a store that is found unfit is sent nothing, and nothing is acknowledged
+            node.check(self._patience())
         if self._batches:
+            place = self._batches[0].asked_at
+            aside = self._node_aside(place) if place is not None else node
             batch = self._batches.popleft()
+            if aside is None:  # ask our own node again, which may know better by now
+                gevent.sleep(AGAIN_S)
+                batch.asked_at = None
             try:
-                self._publish(wire, batch)
+                self._publish(aside or node, batch)
             finally:  # whatever happened, nobody waits on
                 for call in batch.calls:
                     if not call.done and call.gate is batch.gate:
                         call.finish(StoreUnknown("a fault in the front"))
                 batch.gate.set()
 
-    def _publish(self, wire: Wire, batch: Batch) -> None:
+    def _node_aside(self, place: Place) -> Node | None:
+        """The node that has what our own one has given away already; None: there is no connecting. As fit as our own,
+        or it is sent nothing.
+        """
+        node = self._aside.pop(place, None)
+        deadline = min(self._patience(), time.monotonic() + CONNECT_S)
+        try:
+            if node is None:
+                node = self._prepared(self._topology.connect_to(place, deadline), (), deadline)
+            node.wire.must_be_open()
+            if time.monotonic() >= node.check_at:
+                node.check(deadline)
+        except (Lost, StoreDown):
+            return None
+        self._aside[place] = node
+        return node
+
+    def _publish(self, node: Node, batch: Batch) -> None:
         now = time.monotonic()
-        calls = self._worth_sending(batch, now)
+        calls = self._worth_sending(batch, node, now)
         if not calls:
             return
         deadline = min((call.deadline for call in calls if not call.timed), default=now + self._timeout_s)
-        commands: list[Command] = [call.args for call in calls]
-        framed = self._together and len(calls) > 1 and not batch.alone
-        if framed:
-            commands = [("MULTI",), *commands, ("EXEC",)]
-        if self._waitaof:
-            commands.append(("WAITAOF", "1", "0", max(1, int((deadline - now) * 1000))))
+        frame = framing.ASKING if batch.asked_at else framing.PLAIN
+        if self._together and len(calls) > 1 and not batch.alone:
+            frame = framing.TRANSACTION
+        commands = frame.put_around([call.args for call in calls])
+        commands += node.confirmations(deadline - now)
         replies: list[Any] = []
         loss: Lost | None = None
         self.busy_since = now
         try:
-            wire.send(commands, deadline)
+            node.wire.send(commands, deadline)
             for _ in commands:
-                replies.append(wire.read(deadline))  # noqa: PERF401  # those before a loss count
+                replies.append(node.wire.read(deadline))  # noqa: PERF401  # those before a loss count
         except Lost as error:
             loss = error
         self.busy_since = 0.0
-        self._heard_at = time.monotonic()
-        shortfall = self._shortfall(replies, loss) if self._waitaof else ""
-        again = self._settle(calls, _unframed(replies, len(calls)) if framed else replies, loss, shortfall)
+        node.heard_at = time.monotonic()
+        shortfall = node.shortfall(replies, loss)
+        again = self._settle(calls, frame.take_from(replies, len(calls)), loss, shortfall)
         if self._commits:
-            self._events.committed(sum(call.done and call.error is None for call in calls), self._heard_at - now)
+            self._events.committed(sum(call.done and call.error is None for call in calls), node.heard_at - now)
         if loss is not None:
             raise loss
+        if shortfall:  # connect anew: then it must be proven before anything is sent
+            raise StoreDown(shortfall)
         if again:
-            self._make_ready_again(wire, again)
+            self._make_ready_again(node, again)
 
-    def _worth_sending(self, batch: Batch, now: float) -> list[Call]:
+    def _worth_sending(self, batch: Batch, node: Node, now: float) -> list[Call]:
         """The calls of a batch that still have time; the others are refused. All of these are sent from here on."""
         latest = now + self._timeout_s * WORTH_SENDING
         calls = []
@@ -288,24 +318,18 @@ class Link:
                 call.finish(StoreDown("its turn did not come in time"))
                 continue
             if call.late:
-                call.args[call.late] = int(call.deadline * 1_000_000) + self._clock_offset_us
+                call.args[call.late] = int(call.deadline * 1_000_000) + node.clock_offset_us
             call.sent = True
             calls.append(call)
         return calls
 
-    def _shortfall(self, replies: list[Any], loss: Lost | None) -> str:
-        """Why what was executed may not be durable, by WAITAOF's reply; "" when it is."""
-        if loss is not None:
-            return loss.reason
-        if not isinstance(replies[-1], list) or replies[-1][0] < 1:
-            return "the store did not confirm its fsync"
-        return ""
-
-    def _settle(self, calls: list[Call], replies: list[Any], loss: Lost | None, shortfall: str) -> set[str]:
-        """Give each call its outcome. Those that were not executed go to the front of the queue; the codes of why."""
-        again = Batch()
-        again.alone = True
-        codes: set[str] = set()
+    def _settle(
+        self, calls: list[Call], replies: list[Any], loss: Lost | None, shortfall: str
+    ) -> dict[str, ReplyError]:
+        """Give each call its outcome. Those that were not executed go to the front of the queue; why, by the codes."""
+        again = Batch(alone=True)
+        asked: dict[Place, Batch] = {}
+        errors: dict[str, ReplyError] = {}
         for index, call in enumerate(calls):
             if index >= len(replies):
                 call.finish(StoreUnknown(loss.reason if loss else "no answer"))
@@ -315,22 +339,30 @@ class Link:
                 call.reply = reply
                 call.finish(StoreUnknown(shortfall) if shortfall else None)
             elif reply.code in _NOT_EXECUTED:
-                codes.add(reply.code)
+                errors[reply.code] = reply
                 call.sent = False
-                again.add(call)
+                place = place_in(reply.text) if reply.code == "ASK" else None
+                (asked.setdefault(place, Batch(alone=True, asked_at=place)) if place else again).add(call)
             elif reply.code == "OOM":
                 call.finish(StoreFull("the store is over its maxmemory"))
             else:
                 call.finish(StoreRefused(reply.text))
-        if again.calls:
-            self._batches.appendleft(again)
-        return codes
+        for batch in (again, *asked.values()):
+            if batch.calls:
+                self._batches.appendleft(batch)
+        return errors
 
-    def _make_ready_again(self, wire: Wire, codes: set[str]) -> None:
+    def _make_ready_again(self, node: Node, errors: dict[str, ReplyError]) -> None:
+        codes = errors.keys()
+        if not self._topology.splits and codes & {"MOVED", "ASK"}:
+            raise StoreDown("this is a node of a Cluster; its URL must begin with redis+cluster")
+        if "MOVED" in codes:
+            self._topology.moved(self._tag, place_in(errors["MOVED"].text))
+            raise _Moved("the slot is on another node")
         if codes & _ELSEWHERE:
             raise Lost(f"the store is the master no more: {min(codes & _ELSEWHERE)}")
         if "NOSCRIPT" in codes:
-            self._judge_scripts(wire.ask(self._scripts, self._patience()))
+            judge_scripts(node.wire.ask(self._scripts, self._patience()))
         if codes & _MOMENTARY:
             gevent.sleep(AGAIN_S)
 
@@ -339,9 +371,10 @@ class Link:
     def _drop(self) -> None:
         self.up_since = 0.0
         self.busy_since = 0.0
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        for node in filter(None, (self._node, *self._aside.values())):
+            node.wire.close()
+        self._node = None
+        self._aside.clear()
 
     def _fail_all(self, error: StoreError) -> None:
         self.fault = error
@@ -357,16 +390,9 @@ class Link:
             self._events.store_state(self.purpose, up, reason)
 
 
-def _unframed(replies: list[Any], count: int) -> list[Any]:
-    """The replies of a transaction's calls, as far as they came."""
-    began, queued, ended = replies[:1], replies[1 : count + 1], replies[count + 1 : count + 2]
-    if not ended:
-        return []
-    if isinstance(ended[0], list):
-        return ended[0]
-    if began and isinstance(began[0], ReplyError):  # no transaction, so each was executed by itself
-        return queued
-    return [ended[0]] * count  # EXECABORT: one was refused, and none was executed; each is sent again by itself
+def _about(seconds: float) -> float:
+    """A bit less, so that not all links of all workers do the same in the same moment."""
+    return seconds * uniform(0.5, 1.0)  # noqa: S311  # no secret
 
 
 def _copy(error: StoreError) -> StoreError:

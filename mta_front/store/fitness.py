@@ -43,8 +43,10 @@ def _judge_config(options: StoreOptions, config: Any) -> None:
         words = [word.decode("utf-8", "replace") for word in config]
         shown = dict(zip(words[::2], words[1::2], strict=True))
     wanted = dict(_NEVER_EVICTS)
-    if options.durability == "fsync":
+    if options.fsync:
         wanted |= _DURABLE
+    elif options.replicas:  # a master that forgets at a restart makes its replicas forget
+        wanted |= {"appendonly": "yes"}
     hidden = [name for name in (*wanted, "maxmemory") if name not in shown]
     if hidden and not options.durability_unchecked:
         raise StoreNotDurable(f"the store hides its CONFIG ({', '.join(hidden)}); see durability_unchecked")

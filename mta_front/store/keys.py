@@ -43,6 +43,11 @@ def shard_of(mail_from: str, rcpt_to: Sequence[str], shards: int) -> int:
     return int.from_bytes(digest, "big") % shards
 
 
+def confirmation(prefix: str, tag: str) -> str:
+    """String: written by a new connection, to see how many replicas confirm it; expires."""
+    return f"{prefix}:{{{tag}}}:confirm"
+
+
 def user(prefix: str, name: str) -> str:
     """Hash: a user who may log in, `password` and `addresses` (docs: the backend `redis`)."""
     return f"{prefix}:user:{name}"
@@ -51,3 +56,45 @@ def user(prefix: str, name: str) -> str:
 def fleet_secret(prefix: str) -> str:
     """String: random, made once; what all fronts derive from it is the same in each."""
     return f"{prefix}:secret"
+
+
+class LimitKeys:
+    """The keys of limits: one tag, so that a script may look at any of them. Parts are text without `:` but the last."""
+
+    __slots__ = ("_base", "bans", "reasons", "swept", "workers")
+
+    def __init__(self, prefix: str) -> None:
+        self._base = f"{prefix}:{{limits}}:"
+        self.bans = self._base + "bans"  # zset: who -> until when, ms
+        self.reasons = self._base + "reasons"  # hash: who -> when it began, ms, and why
+        self.workers = self._base + "workers"  # zset: a worker's life, a number -> until when it counts as alive, ms
+        self.swept = self._base + "swept"  # zset: a lease -> the death up to which it was swept; '' -> the last death
+
+    def lease(self, rule: str, scope: str) -> str:
+        """Zset: LIFE/SESSION -> LIFE, who holds one. Ends in what it is counted for, which the caller appends."""
+        return f"{self._base}lease:{rule}:{scope}:"
+
+    def rate(self, rule: str, scope: str, rate: str) -> str:
+        """String: GCRA's arrival time, µs. Ends in what it is counted for, which the caller appends."""
+        return f"{self._base}rate:{rule}:{scope}:{rate}:"
+
+    def auth(self, rule: str, scope: str, rate: str) -> str:
+        """Hash: failed logins. Ends in what it is counted for, which the caller appends."""
+        return f"{self._base}auth:{rule}:{scope}:{rate}:"
+
+    def tries(self, rule: str, scope: str, rate: str) -> str:
+        """Zset: guesses in hand. Ends in what it is counted for, which the caller appends."""
+        return f"{self._base}try:{rule}:{scope}:{rate}:"
+
+    def known(self, user: str) -> str:
+        """Zset: addresses from which this user logged in -> when, ms."""
+        return f"{self._base}known:{user}"
+
+    def pattern(self, kind: str, rule: str = "") -> str:
+        """What SCAN finds the keys of a kind by: lease, rate, auth."""
+        base = "".join(f"\\{letter}" if letter in "\\*?[]" else letter for letter in self._base)
+        return f"{base}{kind}:{rule}*"
+
+    def parts(self, key: str, count: int) -> list[str]:
+        """The name after the tag, cut into so many parts at most."""
+        return key.removeprefix(self._base).split(":", count - 1)

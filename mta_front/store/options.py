@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mta_front.settings.durability import parse_durability
+
 if TYPE_CHECKING:
     from mta_front.config import Settings
 
@@ -16,14 +18,28 @@ class StoreOptions:
     url: str
     username: str = ""
     password: str = ""
+    sentinel_password: str = ""
+    ca: str = ""  # paths of PEM files, for TLS
+    cert: str = ""
+    key: str = ""
     prefix: str = "mta"
-    durability: str = "fsync"  # "fsync" or "memory"
+    durability: str = "fsync"  # as in the settings; see `fsync` and `replicas`
     durability_unchecked: bool = False
     allow_unbounded_store: bool = False
     shards: int = 1
     inline_max_bytes: int = 65536
     timeout_ms: int = 5000
     check_interval_s: float = 30.0  # how old the answer to "are you still durable?" may be
+
+    @property
+    def fsync(self) -> bool:
+        """Whether what is acknowledged must be on the master's disk."""
+        return parse_durability(self.durability).fsync
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas must have what is acknowledged."""
+        return parse_durability(self.durability).replicas
 
     @classmethod
     def of(cls, settings: Settings, store_url: str) -> StoreOptions:
@@ -33,6 +49,10 @@ class StoreOptions:
             url=store_url,
             username=store.username,
             password=store.password.get_secret_value(),
+            sentinel_password=store.sentinel_password.get_secret_value(),
+            ca=str(store.ca or ""),
+            cert=str(store.cert or ""),
+            key=str(store.key or ""),
             prefix=store.prefix,
             durability=store.durability,
             durability_unchecked=store.durability_unchecked,

@@ -21,6 +21,7 @@ from mta_front.store.entry import Entry, Outcome
 from mta_front.store.errors import StoreBodyGone, StoreDown, StoreError, StoreRefused, StoreUnknown
 from mta_front.store.keys import GROUP, ShardKeys
 from mta_front.store.layout import layout_greetings
+from mta_front.store.topology import Topology, topology_of
 from mta_front.store.wire import Command, ReplyError
 
 __all__ = ["Claim", "Queue", "QueueLinks"]
@@ -29,24 +30,52 @@ READ_SEGMENTS = 4  # of a body per trip to the store
 GONE_AFTER_LEASES = 10  # a consumer that was silent for so long, and holds nothing, is forgotten
 
 
+class ShardLinks:
+    """Connections for some shards that are on one server: one for scripts, one for bodies."""
+
+    __slots__ = ("bodies", "relay")
+
+    def __init__(self, options: StoreOptions, topology: Topology, shards: range, events: Events) -> None:
+        keys = [ShardKeys(options.prefix, shard) for shard in shards]
+        greetings = [*layout_greetings(keys, writes=False), *_group_greetings(keys)]
+        tag = str(shards[0])
+        self.relay = Link(
+            options, "relay", events, tag=tag, topology=topology, scripts=scripts.FOR_RELAY, greetings=greetings
+        )
+        self.bodies = Link(options, "relay-bodies", events, tag=tag, topology=topology)
+
+
 class QueueLinks:
-    """Connections that the queues of a relay share: one for scripts, one for bodies."""
+    """Connections that the queues of a relay share; in a Cluster each shard has its own."""
 
     def __init__(self, options: StoreOptions, events: Events = NOBODY) -> None:
-        keys = [ShardKeys(options.prefix, shard) for shard in range(options.shards)]
-        greetings = [*layout_greetings(keys, writes=False), *_group_greetings(keys)]
-        self.relay = Link(options, "relay", events, scripts=scripts.FOR_RELAY, greetings=greetings)
-        self.bodies = Link(options, "relay-bodies", events)
+        self.topology = topology_of(options)
+        groups = [
+            (shards, ShardLinks(options, self.topology, shards, events))
+            for shards in self.topology.groups(options.shards)
+        ]
+        self._by_shard = [links for shards, links in groups for _ in shards]
+        self._all = [link for _, links in groups for link in (links.relay, links.bodies)]
+
+    def of(self, shard: int) -> ShardLinks:
+        """Those of a shard."""
+        return self._by_shard[shard]
+
+    @property
+    def fault(self) -> StoreError | None:
+        """Why no shard can be reached now; None while one can."""
+        faults = [links.relay.fault for links in self._by_shard]
+        return None if None in faults else faults[0]
 
     def start(self) -> None:
         """Connect in the background; returns at once."""
-        self.relay.start()
-        self.bodies.start()
+        for link in self._all:
+            link.start()
 
     def close(self) -> None:
         """Close the connections; calls that wait fail."""
-        self.relay.close()
-        self.bodies.close()
+        for link in self._all:
+            link.close()
 
 
 class Queue:
@@ -70,8 +99,9 @@ class Queue:
         self._timeout_s = options.timeout_ms / 1000
         self._own_links = links is None
         self._links = links or QueueLinks(options, events)
-        self._relay = self._links.relay
-        self._arrivals = Link(options, "arrivals", events)
+        self._relay = self._links.of(shard).relay
+        self._bodies = self._links.of(shard).bodies
+        self._arrivals = Link(options, "arrivals", events, tag=str(shard), topology=self._links.topology)
         self._unleased: list[Any] = []  # read, and the answer to their lease was lost
         self._recovering = False  # the answer to a read was lost
         self._cursor = b"-"
@@ -239,7 +269,7 @@ class Queue:
         size_bytes = 0
         for start in range(0, claim.envelope.segments, READ_SEGMENTS):
             wanted = min(READ_SEGMENTS, claim.envelope.segments - start)
-            segments = self._links.bodies.call(Call(["LRANGE", key, start, start + wanted - 1]))
+            segments = self._bodies.call(Call(["LRANGE", key, start, start + wanted - 1]))
             if len(segments) != wanted:
                 raise StoreBodyGone(f"the body is gone from the store: segment {start + len(segments)} is missing")
             for segment in segments:

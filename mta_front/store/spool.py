@@ -1,14 +1,15 @@
 """The front's side of the store: a message goes in as it arrives and is handed over in one atomic, durable step.
 
 Three connections, by purpose: two for hand-overs, of which the second takes over while the first is slow or gone, one
-for large bodies, so that a hand-over never stands behind somebody's megabytes.
+for large bodies, so that a hand-over never stands behind somebody's megabytes. In a Cluster each shard has its three,
+since it may live on a node of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gevent
@@ -21,6 +22,7 @@ from mta_front.store.errors import StoreDown, StoreError
 from mta_front.store.keys import ShardKeys, shard_of
 from mta_front.store.layout import layout_greetings
 from mta_front.store.message_id import MessageIds
+from mta_front.store.topology import Topology, topology_of
 from mta_front.store.upload import Upload
 
 __all__ = ["Spool", "Upload"]
@@ -28,6 +30,46 @@ __all__ = ["Spool", "Upload"]
 BUDGET_BYTES = 64 * 1024 * 1024
 BODY_EXPIRY_S = 300.0
 SLOW_S = 0.01  # a batch that was not answered for so long does not hold up the next one
+
+
+class SpoolLinks:
+    """The connections for some shards that are on one server."""
+
+    __slots__ = ("bodies", "commits")
+
+    def __init__(self, options: StoreOptions, topology: Topology, shards: range, events: Events) -> None:
+        greetings = layout_greetings([ShardKeys(options.prefix, shard) for shard in shards], writes=True)
+
+        def link(purpose: str, texts: Sequence[str], commits: bool) -> Link:
+            return Link(
+                options,
+                purpose,
+                events,
+                tag=str(shards[0]),
+                topology=topology,
+                scripts=texts,
+                greetings=greetings,
+                whole=True,
+                together=True,
+                commits=commits,
+            )
+
+        self.commits = [link(purpose, scripts.FOR_COMMITS, True) for purpose in ("commit-1", "commit-2")]
+        self.bodies = link("bodies", scripts.FOR_BODIES, False)
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter((*self.commits, self.bodies))
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server has answered, and was found fit, once since the start."""
+        return self.bodies.answered and any(link.answered for link in self.commits)
+
+    @property
+    def fault(self) -> StoreError | None:
+        """Why the server cannot be used now."""
+        faults = [link.fault for link in self.commits]
+        return self.bodies.fault if None in faults else faults[0]
 
 
 class Spool:
@@ -51,28 +93,15 @@ class Spool:
         self._held_bytes = 0
         self._freed = Event()
         self._uploads: dict[str, Upload] = {}  # those that hold bytes or a key
-        greetings = layout_greetings(self.keys, writes=True)
-        self._commits = [
-            Link(
-                options,
-                purpose,
-                events,
-                scripts=scripts.FOR_COMMITS,
-                greetings=greetings,
-                whole=True,
-                together=True,
-                commits=True,
-            )
-            for purpose in ("commit-1", "commit-2")
-        ]
-        self.bodies = Link(
-            options, "bodies", events, scripts=scripts.FOR_BODIES, greetings=greetings, whole=True, together=True
-        )
+        topology = topology_of(options)
+        groups = [(shards, SpoolLinks(options, topology, shards, events)) for shards in topology.groups(options.shards)]
+        self._links = [links for shards, links in groups for _ in shards]  # by shard
+        self._all_links = [link for _, links in groups for link in links]
         self._renewer: Any = None
 
     def start(self) -> None:
         """Connect in the background; returns at once."""
-        for link in (*self._commits, self.bodies):
+        for link in self._all_links:
             link.start()
         self._renewer = gevent.spawn(self._renew_bodies)
 
@@ -80,19 +109,21 @@ class Spool:
         """Close the connections; calls that wait fail."""
         if self._renewer is not None:
             self._renewer.kill()
-        for link in (*self._commits, self.bodies):
+        for link in self._all_links:
             link.close()
 
     @property
     def answered(self) -> bool:
-        """Whether the store has answered, and was found fit, once since the start."""
-        return self.bodies.answered and any(link.answered for link in self._commits)
+        """Whether the store, each part of it, has answered, and was found fit, once since the start."""
+        return all(links.answered for links in self._links)
 
     @property
     def fault(self) -> StoreError | None:
-        """Why the store cannot be used now; None while it can, or is being tried for the first time."""
-        faults = [link.fault for link in self._commits]
-        return self.bodies.fault if None in faults else faults[0]
+        """Why the store cannot be used now; None while it can, or is being tried for the first time. Of a Cluster: why
+        none of it can be, since which part a message needs is only known when it has all its recipients.
+        """
+        faults = [links.fault for links in self._links]
+        return None if None in faults else faults[0]
 
     def open(self, mail_from: str, rcpt_to: Sequence[str]) -> Upload:
         """Begin a message; no I/O. The shard follows from the addresses: a retry of a message meets its first copy."""
@@ -100,11 +131,15 @@ class Spool:
 
     # -- for uploads ----------------------------------------------------------------------------------------------
 
-    def hand_over(self, call: Call, deadline: float = 0.0) -> Any:
+    def links(self, shard: int) -> SpoolLinks:
+        """The connections of a shard."""
+        return self._links[shard]
+
+    def hand_over(self, shard: int, call: Call, deadline: float = 0.0) -> Any:
         """Send it by the first link, behind its batch that is on its way: the store would come to it no sooner on the
         other one, and those who wait share the next fsync. By the other one if the first is slow or not there.
         """
-        link, other = self._commits
+        link, other = self._links[shard].commits
         slow = 0 < link.busy_since < time.monotonic() - SLOW_S and other.busy_since <= link.busy_since
         if other.up_since and (slow or not link.up_since):
             link = other
@@ -143,10 +178,10 @@ class Spool:
         if size_bytes:
             self.release(size_bytes)
 
-    def unlink(self, key: str) -> None:
+    def unlink(self, shard: int, key: str) -> None:
         """Free a body that nobody will hand over, if the store is there; else it expires."""
         with contextlib.suppress(StoreError):
-            self.bodies.post(Call(["UNLINK", key]))
+            self._links[shard].bodies.post(Call(["UNLINK", key]))
 
     @property
     def held_bytes(self) -> int:
@@ -159,6 +194,6 @@ class Spool:
             for upload in list(self._uploads.values()):
                 if upload.key:
                     with contextlib.suppress(StoreError):
-                        self.bodies.post(
+                        self._links[upload.shard].bodies.post(
                             Call(["PEXPIRE", upload.key, self.body_expiry_ms, "XX"], then=upload.on_renewed)
                         )

@@ -124,7 +124,7 @@ class Upload:
                 call = scripts.hand_over(keys, self.id, envelope, b"".join(self._gathered))
                 deadline = 0.0
             self._state = _State.HANDING_OVER
-            reply = self._spool.hand_over(call, deadline)
+            reply = self._spool.hand_over(self.shard, call, deadline)
         except BaseException as error:
             # Unknown (also when our greenlet was killed): if it was stored after all, its body must stay; else it
             # expires.
@@ -156,7 +156,7 @@ class Upload:
         self._spool.forget(self, self._gathered_bytes)
         self._gathered_bytes = 0
         if self._key and unlink:
-            self._spool.unlink(self._key)
+            self._spool.unlink(self.shard, self._key)
 
     # -- the list key ---------------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Upload:
         key = self._spool.keys[self.shard].body(self.id)
         segments = self._cut()
         call = scripts.open_body(key, self._spool.body_expiry_ms, segments, self._on_answer)
-        self._spool.bodies.post(call)
+        self._spool.links(self.shard).bodies.post(call)
         self._key = key
         self._opening = True
         self._sent(call, len(segments), len(segments[-1]))
@@ -183,7 +183,7 @@ class Upload:
                 while self._opening or self._unanswered_bytes + size_bytes > WINDOW_BYTES:
                     self._wait_for_news(None)
                 call = Call(["RPUSHX", self._key, segment], size_bytes=size_bytes, then=self._on_answer)
-                self._spool.bodies.post(call)
+                self._spool.links(self.shard).bodies.post(call)
                 gathered_bytes -= size_bytes
                 self._sent(call, 1, size_bytes)
         except BaseException:

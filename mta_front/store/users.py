@@ -26,7 +26,8 @@ class UserHashes:
 
     def __init__(self, options: StoreOptions, events: Events = NOBODY) -> None:
         self._prefix = options.prefix
-        self._link = Link(options, "auth", events)
+        # In a Cluster only the secret can be read: the users would be on all nodes, and the settings refuse that.
+        self._link = Link(options, "auth", events, tag=keys.fleet_secret(options.prefix))
 
     def start(self) -> None:
         """Connect in the background."""

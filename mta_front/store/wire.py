@@ -1,6 +1,6 @@
 """One connection to the store: bytes out, replies in, every wait with a deadline, nothing ever sent twice.
 
-redis-py knows URLs, AUTH, SELECT and TLS, so it opens the connection; its `Connection` classes are given gevent's
+redis-py knows AUTH, SELECT and TLS, so it opens the connection; its `Connection` classes are given gevent's
 sockets, which makes them work in any process, patched or not (`rediss://` alone needs a patched one, for gevent's SSL
 contexts). All that follows is ours, over hiredis: redis-py's `read_response` closes the connection when one reply of a
 pipeline is LOADING or an AUTH error (it raises them as its ConnectionError), and then nobody knows the fate of all
@@ -13,16 +13,15 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import gevent
 import hiredis
 from gevent import socket
 from gevent.monkey import get_original
 from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -82,39 +81,31 @@ class _Unix(UnixDomainSocketConnection):
         return stream
 
 
-_CLASSES: dict[str, type[Connection | UnixDomainSocketConnection]] = {
-    "redis": _Tcp,
-    "rediss": _Tls,
-    "unix": _Unix,
-}
+Place = tuple[str, int]  # host and port; of a Unix socket its path and 0
 
 
-class Address:
-    """Where the store is and how to log in there. `ValueError` when the URL cannot be used."""
+class Access:
+    """How to log in at any server of a store. `tls`: options of redis-py's `SSLConnection`; None: no TLS."""
 
-    __slots__ = ("_class", "_options", "where")
+    __slots__ = ("_options", "_tls")
 
-    def __init__(self, url: str, username: str = "", password: str = "") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in _CLASSES:
-            raise ValueError(f"store url: {parts.scheme or 'no scheme'}; allowed are redis://, rediss://, unix://")
-        options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
-        options.pop("connection_class", None)
-        for name in options:
-            if name not in ("host", "port", "path", "db", "username", "password") and not name.startswith("ssl_"):
-                raise ValueError(f"store url: the option {name} cannot be set here")
-        if username:
-            options["username"] = username
-        if password:
-            options["password"] = password
-        self._class = _CLASSES[parts.scheme]
-        self._options = options
-        self.where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    def __init__(
+        self, username: str = "", password: str = "", db: int = 0, tls: Mapping[str, Any] | None = None
+    ) -> None:
+        self._options = {"username": username or None, "password": password or None, "db": db}
+        self._tls = tls
 
-    def connect(self, timeout_s: float) -> Wire:
-        """A connection that is logged in, within `timeout_s`. `StoreDown` says why not."""
-        connection = self._class(
+    def connect(self, place: Place, deadline: float) -> Wire:
+        """A connection that is logged in, by `deadline` on `time.monotonic()`. `StoreDown` says why not."""
+        timeout_s = max(0.001, deadline - time.monotonic())
+        host, port = place
+        there: dict[str, Any] = {"host": host, "port": port} if port else {"path": host}
+        if port and self._tls is not None:
+            there |= self._tls
+        kind: type[Any] = _Unix if not port else _Tcp if self._tls is None else _Tls
+        connection = kind(
             **self._options,
+            **there,
             protocol=2,
             driver_info=None,
             retry=Retry(NoBackoff(), 0),
@@ -124,19 +115,20 @@ class Address:
         )
         try:
             with gevent.Timeout(timeout_s, TimeoutError("connecting took too long")):
-                connection.connect()  # type: ignore[no-untyped-call]
+                connection.connect()
         except (RedisError, OSError) as error:
-            connection.disconnect()  # type: ignore[no-untyped-call]
+            connection.disconnect()
             raise StoreDown(str(error) or type(error).__name__) from None
-        return Wire(connection)
+        return Wire(connection, place)
 
 
 class Wire:
     """Commands out, replies in, in order."""
 
-    __slots__ = ("_buffer", "_connection", "_reader", "_stream")
+    __slots__ = ("_buffer", "_connection", "_reader", "_stream", "place")
 
-    def __init__(self, connection: Connection | UnixDomainSocketConnection) -> None:
+    def __init__(self, connection: Connection | UnixDomainSocketConnection, place: Place) -> None:
+        self.place = place
         self._connection = connection  # it closes the socket when it is collected
         self._stream: Any = connection._get_socket()
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_NOT_YET)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mta_front.store.client import Call, Link, StoreOptions
 from mta_front.store.errors import StoreDown
-from mta_front.store.wire import Address
+from mta_front.store.topology import topology_of
 from tests.ports import free_port
 from tests.processes import ROOT
 from tests.store.parts import Recorder, until
@@ -77,17 +77,18 @@ def test_a_password_in_the_url(make_store: Callable[..., Store], ask_at: Callabl
 @pytest.mark.parametrize("url", ["", "http://x", "redis+sentinel://x", "unix:///s?decode_responses=1"])
 def test_a_url_that_cannot_be_used_is_a_value_error(url: str) -> None:
     with pytest.raises(ValueError, match="store url"):
-        Address(url)
+        topology_of(StoreOptions(url=url))
 
 
 PATCHED = """
 from gevent import monkey; monkey.patch_all()
 import json, sys
 from mta_front.store.errors import StoreDown
-from mta_front.store.wire import Address
+from mta_front.store.options import StoreOptions
+from mta_front.store.topology import topology_of
 import time
 try:
-    wire = Address(sys.argv[1]).connect(2.0)
+    wire = topology_of(StoreOptions(**json.loads(sys.argv[1]))).connect("0", time.monotonic() + 2)
     print(json.dumps([str(each) for each in wire.ask([("PING",), ("SET", "k", "v" * 500_000)], time.monotonic() + 2)]))
     wire.must_be_open()
 except StoreDown as error:
@@ -102,12 +103,13 @@ def test_tls_in_a_patched_process(make_store: Callable[..., Store], tmp_path: Pa
     port = free_port()
     make_store(tls_port=str(port), tls_cert_file=str(certificate), tls_key_file=str(certificate), tls_auth_clients="no")
 
-    def ask(url: str) -> object:
-        argv = [sys.executable, "-W", "error", "-c", PATCHED, url]
+    def ask(**options: str) -> object:
+        argv = [sys.executable, "-W", "error", "-c", PATCHED, json.dumps(options)]
         return json.loads(subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20).stdout)
 
-    assert ask(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}") == ["b'PONG'", "b'OK'"]
-    assert "CERTIFICATE_VERIFY_FAILED" in str(ask(f"rediss://127.0.0.1:{port}"))
+    assert ask(url=f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}") == ["b'PONG'", "b'OK'"]
+    assert ask(url=f"rediss://127.0.0.1:{port}", ca=str(certificate)) == ["b'PONG'", "b'OK'"]
+    assert "CERTIFICATE_VERIFY_FAILED" in str(ask(url=f"rediss://127.0.0.1:{port}"))
 
 
 def self_signed(path: Path) -> None:
@@ -139,6 +141,6 @@ def test_a_frozen_store_does_not_keep_a_connect_longer_than_it_may(store: Store)
     store.stop()
     began = time.monotonic()
     with pytest.raises(StoreDown):
-        Address(store.url, password="x").connect(0.3)
+        topology_of(StoreOptions(url=store.url, password="x")).connect("0", time.monotonic() + 0.3)
     assert time.monotonic() - began < 0.5
     store.go_on()

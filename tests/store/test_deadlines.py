@@ -111,10 +111,11 @@ def test_a_connection_cut_before_the_request_left_stores_nothing(
 def test_the_deadline_is_on_the_stores_clock(store: Store, make_spool: Callable[..., Spool]) -> None:
     """Our own wall clock may be wrong by hours: only the store's counts, learnt at each connection."""
     spool = make_spool(store)
-    link = spool._commits[0]
+    link = spool.links(0).commits[0]
+    assert link._node is not None
     before_us = _store_clock_us(store)
     deadline = time.monotonic() + 1.0
-    on_store_us = int(deadline * 1_000_000) + link._clock_offset_us
+    on_store_us = int(deadline * 1_000_000) + link._node.clock_offset_us
     after_us = _store_clock_us(store)
     assert before_us + 900_000 < on_store_us <= after_us + 1_000_000, "never later than our own patience"
 
@@ -123,14 +124,15 @@ def test_a_store_whose_clock_was_set_is_believed_again(
     store: Store, make_spool: Callable[..., Spool], events: Recorder
 ) -> None:
     spool = make_spool(store)
-    for link in spool._commits:
-        link._clock_offset_us -= 3_600_000_000  # as if it had been set forward by an hour since we asked
+    for link in spool.links(0).commits:
+        assert link._node is not None
+        link._node.clock_offset_us -= 3_600_000_000  # as if it had been set forward by an hour since we asked
     assert isinstance(outcome(put, spool), StoreRefused)
     until(lambda: not isinstance(outcome(put, spool), StoreError), 1.0)
 
 
 def test_a_late_script_says_so_itself(store: Store, spool: Spool) -> None:
-    link = spool._commits[0]
+    link = spool.links(0).commits[0]
     keys = spool.keys[0]
     call = scripts.hand_over(keys, "ID", b"{}", b"body")
     late, call.late = call.late, 0
@@ -139,7 +141,7 @@ def test_a_late_script_says_so_itself(store: Store, spool: Spool) -> None:
     call = scripts.open_body(keys.body("ID"), 1000, [b"x"], lambda call: None)
     late, call.late = call.late, 0
     call.args[late] = _store_clock_us(store) - 1
-    assert spool.bodies.call(call) == scripts.TOO_LATE
+    assert spool.links(0).bodies.call(call) == scripts.TOO_LATE
     assert store.keys() == {"mta:{0}:layout"}
 
 
@@ -153,7 +155,7 @@ def test_hand_overs_go_round_a_connection_that_is_slow_or_gone(
 ) -> None:
     with Middle(store) as middle:
         spool = make_spool(store, url=middle.url)
-        first, second = spool._commits
+        first, second = spool.links(0).commits
         middle.hold_after = lambda piece: b"slow" in piece
         waiting = gevent.spawn(outcome, put, spool, b"slow")
         until(lambda: first.busy_since)

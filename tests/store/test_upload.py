@@ -245,7 +245,7 @@ def test_an_upload_survives_a_restart_of_the_store_between_two_writes(store: Sto
     until(lambda: upload._unanswered_bytes == 0)
     store.kill_now()
     store.start()
-    until(lambda: spool.fault is None and spool.bodies.up_since)
+    until(lambda: spool.fault is None and spool.links(0).bodies.up_since)
     upload.write(body)
     upload.commit(an_entry(upload))
     assert b"".join(queue.body(taken(queue)[0])) == body * 2
@@ -327,11 +327,11 @@ def test_the_budget_is_shared_and_pressure_moves_small_bodies_into_the_store(
 def test_a_budget_that_stays_used_up_is_refused_in_time(store: Store, make_spool: Callable[..., Spool]) -> None:
     spool = make_spool(store, budget_bytes=100_000, timeout_ms=300)
     holder = opened(spool, b"x" * 60_000)
-    spool.bodies.fault = StoreDown("for this test")
+    spool.links(0).bodies.fault = StoreDown("for this test")
     upload = opened(spool)
     with gevent.Timeout(0.5), pytest.raises(StoreDown, match="used up"):
         upload.write(b"x" * 60_000)
-    spool.bodies.fault = None
+    spool.links(0).bodies.fault = None
     holder.commit(an_entry(holder))
     assert spool.held_bytes == 0
 
