@@ -103,7 +103,7 @@ def examine(loaded: Loaded, *, make: bool, held: bool = False) -> Findings:
     faults = list(dict.fromkeys(loaded.tree.fault_lines()))  # several listeners may share one fault
     if faults:
         return Findings(faults, exit_code=os.EX_CONFIG)
-    told = (_login_remarks(loaded, answers), _limit_remarks(loaded), _agent_remarks(loaded))
+    told = (_login_remarks(loaded, answers), _limit_remarks(loaded), _proxy_remarks(loaded), _agent_remarks(loaded))
     return Findings(remarks=[*answers.remarks, *(remark for remarks in told for remark in remarks)])
 
 
@@ -124,6 +124,17 @@ def _limit_remarks(loaded: Loaded) -> Iterator[str]:
 
     for path, text in limitfaults.remarks_of(loaded.settings, is_set):
         yield loaded.tree.line(path, text)
+
+
+def _proxy_remarks(loaded: Loaded) -> Iterator[str]:
+    """`use_proxy = true` is allowed, for networks that only proxies can reach; we cannot see whether this is one."""
+    for number, listener in enumerate(loaded.settings.listeners):
+        if listener.use_proxy is not True or all(address.is_loopback for address in listener.addresses):
+            continue
+        text = "lets whoever can connect here say that it is any client"
+        if listener.trusted_networks:
+            text += ", so that it may relay by trusted_networks"
+        yield loaded.tree.line(("listeners", number, "use_proxy"), f"{text}; better name your proxies")
 
 
 def _agent_remarks(loaded: Loaded) -> Iterator[str]:

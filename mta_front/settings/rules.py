@@ -102,7 +102,12 @@ def _trusted_peers(number: int, listener: Listener) -> Iterator[RuleFault]:
             yield paths, "has addresses of use_proxy in it: what a proxy sends of its own would be trusted"
     exposed = [str(address) for address in listener.addresses if not address.is_loopback]
     for key in ("use_xclient", "use_xforward"):
-        if getattr(listener, key) is True and exposed:
+        if getattr(listener, key) is not True:
+            continue
+        if listener.use_proxy is not False:
+            paths = [(*here, key), (*here, "use_proxy")]
+            yield paths, "must name networks, since use_proxy brings clients from anywhere"
+        elif exposed:
             yield [(*here, key), (*here, "bind")], f"must name networks, since {exposed[0]} is open to others"
 
 

@@ -114,16 +114,28 @@ def parse_domain(text: str) -> str:
 
 
 def parse_network(text: str) -> IPv4Network | IPv6Network:
-    """An address or a network in CIDR form. Host bits must be zero: a slip there widens trust."""
+    """An address or a network in CIDR form. Host bits must be zero: a slip there widens trust. One of IPv4 addresses in
+    IPv6 would match nobody: we know a client by its IPv4 address, whatever socket it came to.
+    """
     try:
-        return ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text)
     except ValueError:
         pass
+    else:
+        if plain := mapped(network):
+            raise ValueError(f'must be written as IPv4: "{plain}"')
+        return network
     try:
         meant = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError('must be an address or a network like "10.0.0.0/8" or "2001:db8::/32"') from None
     raise ValueError(f'must have no bits set after its prefix; did you mean "{meant}"?')
+
+
+def mapped(network: IPv4Network | IPv6Network) -> IPv4Network | None:
+    """The IPv4 network that one within ::ffff:0:0/96 stands for (RFC 4291 §2.5.5.2); None: it is no such."""
+    found = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return IPv4Network((found, network.prefixlen - 96)) if found and network.prefixlen >= 96 else None
 
 
 def parse_peers(value: object) -> bool | tuple[IPv4Network | IPv6Network, ...]:
