@@ -1,0 +1,73 @@
+#!lua
+-- {limits}:known:USER, {limits}:auth:…, {limits}:try:…  as in limits_auth_ask
+-- {limits}:workers, {limits}:swept, {limits}:lease:…    as in limits_check
+--
+-- What the backend said of a guess. A failure is counted, and may lock out; a login clears the pair, makes the address
+-- known, and takes a connection of the user.
+-- KEYS  known workers swept, the lease of the user if there is one, then the auth and the try of each subject
+-- ARGV  deadline (µs), guess, 1 good, 0 bad, -1 nobody knows, the address, known since (ms), how long it stays known
+--       (ms, 0: it does not), number of leases, the lease's limit, life, session, leases' expiry (ms), number of
+--       lock-outs, their lengths (µs)…, then of each subject: p, a or u; cost and room (µs)
+-- Reply {0, failures so far} or {1, 0}: no connection is left of the user; -1 too late.
+
+--<limits_sweep>
+local now = redis.call('TIME')
+now = now[1] * 1000000 + now[2]
+if now > tonumber(ARGV[1]) then
+  return -1
+end
+local good, address, leases = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[7])
+local lockouts, at = tonumber(ARGV[12]), 13
+local decay = lockouts > 0 and tonumber(ARGV[at + lockouts - 1]) or 1
+local known = redis.call('ZSCORE', KEYS[1], address)
+known = known and tonumber(known) >= tonumber(ARGV[5])
+local subjects = at + lockouts
+local failures = 0
+
+for n = 4 + leases, #KEYS, 2 do
+  local key, try = KEYS[n], KEYS[n + 1]
+  local kind, cost, room = ARGV[subjects], tonumber(ARGV[subjects + 1]), tonumber(ARGV[subjects + 2])
+  subjects = subjects + 3
+  redis.call('ZREM', try, ARGV[2])
+  if good == 1 and kind == 'p' then
+    redis.call('DEL', key)
+  elseif good == 0 and (kind == 'p' or not known) then
+    local state = redis.call('HMGET', key, 'tat', 'locked', 'stage', 'clean')
+    local tat, locked, stage = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
+    -- No more than the room is ever owed: guesses that fail while it is locked out do not prolong that.
+    tat = math.min((tat > now and tat or now) + cost, now + room)
+    if kind ~= 'u' then
+      failures = math.max(failures, math.ceil((tat - now) / cost))
+    end
+    if lockouts > 0 and locked <= now and room - (tat - now) < cost then
+      if locked > 0 then
+        stage = math.max(0, stage - math.floor((now - locked) / decay))
+      end
+      stage = math.min(stage + 1, lockouts)
+      locked = now + ARGV[at + stage - 1]
+    end
+    redis.call('HSET', key, 'tat', string.format('%.0f', tat), 'locked', string.format('%.0f', locked), 'stage', stage)
+    local over = math.max(tat, locked + stage * decay, tonumber(state[4] or 0))
+    redis.call('PEXPIRE', key, string.format('%.0f', math.ceil((over - now) / 1000)))
+  end
+end
+
+if good == 1 then
+  if address ~= '' and ARGV[6] ~= '0' then
+    redis.call('ZADD', KEYS[1], string.format('%.0f', now / 1000), address)
+    redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -17)
+    redis.call('PEXPIRE', KEYS[1], ARGV[6])
+  end
+  if leases > 0 then
+    local key, limit = KEYS[4], tonumber(ARGV[8])
+    if redis.call('ZCARD', key) >= limit then
+      sweep(key, now)
+      if redis.call('ZCARD', key) >= limit then
+        return {1, 0}
+      end
+    end
+    redis.call('ZADD', key, ARGV[9], ARGV[9] .. '/' .. ARGV[10])
+    redis.call('PEXPIRE', key, ARGV[11])
+  end
+end
+return {0, failures}
