@@ -14,6 +14,7 @@ from mta_front.settings.auth import Auth
 from mta_front.settings.limits import Limits, ListenerLimits
 from mta_front.settings.routes import Route
 from mta_front.settings.section import Section
+from mta_front.settings.server import Server
 from mta_front.settings.store import Store
 from mta_front.settings.tls import ListenerTls, Tls
 from mta_front.settings.values import (
@@ -22,44 +23,17 @@ from mta_front.settings.values import (
     BindText,
     ClassName,
     Command,
-    Directory,
     Domain,
     HostName,
     ListenerName,
     Mode,
     Network,
     OptionalBindText,
-    OptionalPath,
     Peers,
     Printable,
     Seconds,
     parse_bind,
 )
-
-
-class Server(Section):
-    """The master and its workers."""
-
-    name: HostName = Field(default="", description='name in the greeting and in Received:; "" = the name of the host')
-    workers: int = Field(default=0, ge=0, le=512, description="front workers; 0 = one for each CPU")
-    data_dir: Directory = Field(
-        default="var",
-        validate_default=True,
-        description="embedded store and run-time files; held by one master",
-    )
-    drain_grace_s: float = Field(
-        default=5.0, ge=0, allow_inf_nan=False, description="from TERM (unready at once) until the first 421"
-    )
-    drain_timeout_s: Seconds = Field(default=30.0, description="then sessions that still run are closed")
-    max_connections: int = Field(default=20_000, ge=1, description="sessions at once in one worker; others get 421")
-    backlog: int = Field(
-        default=2048, ge=1, le=65_535, description="connections that wait in the kernel, per listener and worker"
-    )
-    pid_file: OptionalPath = Field(
-        default="", validate_default=True, description='file that holds the pid of the master; "" = none'
-    )
-    heartbeat_timeout_s: Seconds = Field(default=30.0, description="a worker silent for so long is killed and replaced")
-    boot_timeout_s: Seconds = Field(default=60.0, description="a worker not ready after so long is killed and replaced")
 
 
 class Listener(Section):
