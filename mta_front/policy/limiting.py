@@ -72,7 +72,7 @@ class Limiting:
         nothing: a backend that is away, or a client that left in the middle.
         """
         limits, who = self._limits, _who(session)
-        name = credentials.username.casefold()  # a backend may take BOB for bob, and so does who guesses
+        name = credentials.username
         verdict = limits.authenticating(who, name)
         if not verdict.allowed:
             raise refusing(replies.NOT_NOW if verdict.rule in _OF_THE_CONNECTION else replies.AUTH_NOT_NOW)
