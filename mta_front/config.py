@@ -16,11 +16,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from mta_front import development as development_server
+from mta_front.settings.admin import Admin
 from mta_front.settings.faults import SettingsError, message_of, unknown_key
 from mta_front.settings.lines import KeyPath
-from mta_front.settings.model import Admin, Hooks, Listener, Log, Relay, Server, Settings
+from mta_front.settings.model import Hooks, Listener, Log, Relay, Settings
 from mta_front.settings.routes import Route
 from mta_front.settings.rules import faults_of
+from mta_front.settings.server import Server
 from mta_front.settings.sources import BUILT_IN, Tree, add_environment, add_file, add_flags, add_values, read_secrets
 from mta_front.settings.store import Store
 from mta_front.settings.values import Bind

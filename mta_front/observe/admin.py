@@ -1,11 +1,12 @@
-"""The operator's HTTP, as a WSGI application: what is alive, what is ready, what is counted. Four paths, GET and HEAD.
+"""The operator's HTTP, as a WSGI application: what is alive, what is ready, what is counted; operations with a token.
 
 /livez    200 while this process and the master live
 /readyz   200 while every slot's worker accepts, the store has answered once since the master started, and nothing
           drains; else 503 with the reasons. A store that is lost later makes nobody unready: every pod would go at
           once. Then 451 answers, and the metrics tell.
 /metrics  Prometheus text; all processes' files together, read at most once a second
-/status   the master's view as JSON, from loopback only
+/status   the master's view as JSON, from loopback, or with the token
+Operations, such as those of `operations`, need the token (see `access`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import ipaddress
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from mta_front.observe.access import Access
 from mta_front.observe.metrics import of_master
+from mta_front.observe.operations import Operation
 
 METRICS_CACHE_S = 1.0
 SILENCE_S = 10.0
@@ -32,14 +35,26 @@ SILENCE_S = 10.0
 JSON = "application/json"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
+Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
+Headers = list[tuple[str, str]]
+Answer = tuple[str, str, bytes, Headers]
+"""Status, type, body, and headers of its own."""
 
 
 class Admin:
-    """Answers from the last status of the master and the metric files."""
+    """Answers from the last status of the master and the metric files. `operations`: by path."""
 
-    def __init__(self, metrics_dir: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        metrics_dir: str,
+        clock: Callable[[], float] = time.monotonic,
+        access: Access | None = None,
+        operations: Mapping[str, Operation] | None = None,
+    ) -> None:
         self._clock = clock
+        self._access = access or Access()
+        self._operations = operations or {}
         self._status: dict[str, Any] = {}
         self._heard_at = clock()
         self._metrics_at = float("-inf")
@@ -47,7 +62,7 @@ class Admin:
         self._registry = CollectorRegistry()
         self._registry.register(_Files(metrics_dir))
         self._registry.register(_Master(self))
-        self._pages: dict[str, Callable[[str], tuple[str, str, bytes]]] = {
+        self._pages: dict[str, Callable[[Environ], Answer]] = {
             "/livez": self._livez,
             "/readyz": self._readyz,
             "/metrics": self._metrics_page,
@@ -67,18 +82,31 @@ class Admin:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-        extra: list[tuple[str, str]] = []
-        page = self._pages.get(path)
-        if page is None:
-            status, kind, body = _json("404 Not Found", {"error": "no such page"})
-        elif method not in {"GET", "HEAD"}:
-            status, kind, body = _json("405 Method Not Allowed", {"error": "GET and HEAD only"})
-            extra = [("Allow", "GET, HEAD")]
+        page, operation = self._pages.get(path), self._operations.get(path)
+        allowed = ("POST",) if operation and operation.method == "POST" else ("GET", "HEAD")
+        if page is None and operation is None:
+            status, kind, body, extra = _json("404 Not Found", {"error": "no such page"})
+        elif method not in allowed:
+            status, kind, body, extra = _json("405 Method Not Allowed", {"error": f"{' and '.join(allowed)} only"})
+            extra = [("Allow", ", ".join(allowed))]
+        elif operation is not None:
+            status, kind, body, extra = self._operate(operation, environ)
         else:
-            status, kind, body = page(_client(environ))
+            assert page
+            status, kind, body, extra = page(environ)
         length = ("Content-Length", str(len(body)))
         start_response(status, [("Content-Type", kind), length, ("Cache-Control", "no-store"), *extra])
         return [b"" if method == "HEAD" else body]
+
+    def _operate(self, operation: Operation, environ: Environ) -> Answer:
+        if not self._access.open:
+            return _json("403 Forbidden", {"error": "there is no token; see token_file of [admin]"})
+        if not self._access.host_known(environ):
+            return _foreign_host()
+        if not self._access.token_shown(environ):
+            status, kind, body, _ = _json("401 Unauthorized", {"error": "needs the token"})
+            return status, kind, body, [("WWW-Authenticate", "Bearer")]
+        return _json(*operation(environ))
 
     def faults(self) -> list[str]:
         """Why we are not ready; [] when we are."""
@@ -97,24 +125,26 @@ class Admin:
         silent_s = self._clock() - self._heard_at
         return [f"the master has been silent for {silent_s:.0f} s"] if silent_s > SILENCE_S else []
 
-    def _livez(self, _client: str) -> tuple[str, str, bytes]:
+    def _livez(self, _environ: Environ) -> Answer:
         faults = self._master_faults()
         return _json("503 Service Unavailable" if faults else "200 OK", {"live": not faults, "reasons": faults})
 
-    def _readyz(self, _client: str) -> tuple[str, str, bytes]:
+    def _readyz(self, _environ: Environ) -> Answer:
         faults = self.faults()
         return _json("503 Service Unavailable" if faults else "200 OK", {"ready": not faults, "reasons": faults})
 
-    def _metrics_page(self, _client: str) -> tuple[str, str, bytes]:
+    def _metrics_page(self, _environ: Environ) -> Answer:
         now = self._clock()
         if now - self._metrics_at >= METRICS_CACHE_S:
             self._metrics = generate_latest(self._registry)
             self._metrics_at = now
-        return "200 OK", METRICS, self._metrics
+        return "200 OK", METRICS, self._metrics, []
 
-    def _status_page(self, client: str) -> tuple[str, str, bytes]:
-        if not _is_loopback(client):
-            return _json("403 Forbidden", {"error": "from loopback only"})
+    def _status_page(self, environ: Environ) -> Answer:
+        if not self._access.host_known(environ):
+            return _foreign_host()
+        if not _is_loopback(_client(environ)) and not self._access.token_shown(environ):
+            return _json("403 Forbidden", {"error": "from loopback only, or with the token"})
         return _json("200 OK", self._status)
 
 
@@ -147,11 +177,15 @@ def _size(entry: os.DirEntry[str]) -> int:
         return 0  # the gauge of a process that just ended
 
 
-def _json(status: str, content: dict[str, Any]) -> tuple[str, str, bytes]:
-    return status, JSON, json.dumps(content).encode() + b"\n"
+def _json(status: str, content: dict[str, Any]) -> Answer:
+    return status, JSON, json.dumps(content).encode() + b"\n", []
 
 
-def _client(environ: dict[str, Any]) -> str:
+def _foreign_host() -> Answer:
+    return _json("421 Misdirected Request", {"error": "Host is not one of ours; see hosts of [admin]"})
+
+
+def _client(environ: Environ) -> str:
     """The peer's address; "" on a Unix socket. Headers of proxies are not asked: anybody can write them."""
     return str(environ.get("REMOTE_ADDR") or "")
 

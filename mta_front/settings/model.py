@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from mta_front.settings.admin import Admin
 from mta_front.settings.auth import Auth
 from mta_front.settings.limits import Limits, ListenerLimits
 from mta_front.settings.routes import Route
@@ -28,7 +29,6 @@ from mta_front.settings.values import (
     ListenerName,
     Mode,
     Network,
-    OptionalBindText,
     Peers,
     Printable,
     Seconds,
@@ -180,26 +180,6 @@ class Relay(Section):
     lease_s: Seconds = Field(default=60.0, description="a relay silent for so long loses its messages to another")
     concurrency: int = Field(default=100, ge=1, le=10_000, description="messages in hand at once in one relay worker")
     routes: list[Route] = Field(default=[], description="where mail goes; the first match wins")
-
-
-class Admin(Section):
-    """The operator's HTTP port: /livez, /readyz, /metrics; and HAProxy's agent port."""
-
-    bind: BindText = Field(default="127.0.0.1:9580", description="its address")
-    agent_check: OptionalBindText = Field(
-        default="",
-        description='for HAProxy\'s agent-check, such as "0.0.0.0:9581"; drain_grace_s must outlast its agent-inter',
-    )
-
-    @property
-    def address(self) -> Bind:
-        """`bind`, parsed."""
-        return parse_bind(self.bind)
-
-    @property
-    def agent_address(self) -> Bind | None:
-        """`agent_check`, parsed; None when there is no such port."""
-        return parse_bind(self.agent_check) if self.agent_check else None
 
 
 class Log(Section):

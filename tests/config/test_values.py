@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from mta_front.config import Bind, Listener, Server, Store
+from mta_front.config import Admin, Bind, Listener, Server, Store
 from mta_front.settings.durability import Durability, parse_durability
 from mta_front.settings.storeurl import StoreUrl, read_store_url
 
@@ -262,3 +262,14 @@ def test_secrets_do_not_show() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Server().workers = 3
+
+
+@pytest.mark.parametrize("token", ["x" * 16, "!~" * 256, ""])
+def test_tokens(token: str) -> None:
+    assert Admin(token=SecretStr(token)).token.get_secret_value() == token
+
+
+@pytest.mark.parametrize("token", ["x" * 15, "x" * 513, "x" * 16 + " ", "x" * 16 + "\n", "x" * 16 + "é"])
+def test_bad_tokens(token: str) -> None:
+    with pytest.raises(ValidationError, match="must have 16 to 512 characters, ASCII without spaces"):
+        Admin(token=SecretStr(token))

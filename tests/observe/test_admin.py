@@ -23,10 +23,11 @@ READY: dict[str, Any] = {
 class Asked:
     """One answer."""
 
-    def __init__(self, admin: Admin, path: str, method: str = "GET", client: str = "127.0.0.1") -> None:
+    def __init__(self, admin: Admin, path: str, method: str = "GET", client: str = "127.0.0.1", **more: Any) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": client}
+        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": client, "HTTP_HOST": "127.0.0.1:9580"}
+        environ |= more
         self.body = b"".join(admin(environ, self._start))
 
     def _start(self, status: str, headers: list[tuple[str, str]]) -> None:
