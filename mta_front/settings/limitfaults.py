@@ -73,6 +73,7 @@ def remarks_of(settings: Settings, is_set: Callable[[KeyPath], bool]) -> Iterato
     for path, table in _tables_of(settings):
         yield from _unreachable(path, table, settings.limits)
         yield from _small_bytes(path, table, settings)
+    yield from _mail_proxies(settings)
     if not any(listener.auth_methods and "AUTH" not in listener.disabled_commands for listener in settings.listeners):
         yield from _limits_of_nobody(settings, is_set)
 
@@ -94,6 +95,19 @@ def _network_remarks(said: Limits) -> Iterator[Remark]:
             elif network.prefixlen > getattr(said, prefix):
                 yield path, f"is less than one client, by {prefix}: it is counted with its neighbours"
             earlier.append(network)
+
+
+def _mail_proxies(settings: Settings) -> Iterator[Remark]:
+    """Who may say XCLIENT passes on the mail of many: under the limits of one client it would soon be refused."""
+    said = settings.limits
+    known = [*said.exempt, *(network for own in said.networks for network in own.networks)]
+    for number, listener in enumerate(settings.listeners):
+        for key in ("use_xclient", "use_xforward"):
+            peers = getattr(listener, key)
+            for position, network in enumerate(() if isinstance(peers, bool) else peers):
+                if not any(_within(network, other) for other in known):
+                    text = "is not in limits.exempt: all that a mail proxy passes on counts as one client's"
+                    yield ("listeners", number, key, position), text
 
 
 def _within(network: AnyNetwork, other: AnyNetwork) -> bool:

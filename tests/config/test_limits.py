@@ -422,3 +422,12 @@ def test_limits_of_users_where_nobody_can_log_in(tmp_path: Path) -> None:
         'f.toml:5: listeners[0].limits.bytes.per_user = "100000000/1h": counts nobody: no listener has a login',
     ]
     assert remarks(tmp_path, f"{LISTENER}auth_methods = []\n") == []
+
+
+@pytest.mark.parametrize("key", ["use_xclient", "use_xforward"])
+def test_a_mail_proxy_that_is_limited_as_one_client(tmp_path: Path, key: str) -> None:
+    text = f"{LISTENER}{key} = ['127.0.0.1', '10.0.0.0/8', '192.0.2.0/24']\n[[limits.networks]]\n"
+    words = "is not in limits.exempt: all that a mail proxy passes on counts as one client's"
+    assert remarks(tmp_path, f"{text}networks = ['10.0.0.0/8']\n") == [
+        f'f.toml:3: listeners[0].{key}[2] = "192.0.2.0/24": {words}'
+    ]
