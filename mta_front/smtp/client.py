@@ -1,14 +1,15 @@
 """The sending side of SMTP and LMTP, without I/O: RFC 5321, 2033 (LMTP), 2920 (PIPELINING), 3030 (CHUNKING).
 
-The parameters of other extensions (RFC 1870, 3461, 6152, 6531, 8689, 9422) are `offer`'s.
+How it begins, with STARTTLS and a login where they are wanted, is `clientopening`'s; the parameters of other
+extensions (RFC 1870, 3461, 6152, 6531, 8689, 9422) are `offer`'s.
 
     bytes of the next hop ──> receive ──> replies ──> outcomes of transactions
     begin, write, finish ──> commands and body ──> data_to_send ──> bytes for the next hop
 
 The driver owns socket and clock. It tells `receive` what came (b"" at the end) and `lost` when I/O failed, and sends
-what `data_to_send` gives. The rest it reads off four properties: `can_begin` (a transaction may start), `body_wanted`
-(`write` segments, then `finish`), `body_held` (not yet: first a reply), `closed` (every transaction has its outcomes:
-close the socket).
+what `data_to_send` gives. The rest it reads off five properties: `tls_wanted` (handshake, then `secured`), `can_begin`
+(a transaction may start), `body_wanted` (`write` segments, then `finish`), `body_held` (not yet: first a reply),
+`closed` (every transaction has its outcomes: close the socket).
 
 With PIPELINING a transaction is two groups: MAIL, RCPT… and DATA; then the body. The next transaction may begin as soon
 as `finish` was called, so that its first group leaves together with the end of this body (RFC 2920 §3.1): then a
@@ -30,7 +31,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from mta_front.smtp.bodyencoder import END_OF_DATA, ChunkEncoder
-from mta_front.smtp.offer import Offer
+from mta_front.smtp.clientopening import Opening, Plan
+from mta_front.smtp.offer import Offer, Security
 from mta_front.smtp.replyreader import MalformedReply, RemoteReply, ReplyReader
 from mta_front.smtp.transaction import Outcome, Transaction
 
@@ -42,18 +44,17 @@ _Handler: TypeAlias = Callable[[Transaction, int, RemoteReply], None]
 _Command: TypeAlias = tuple[str, _Handler, Transaction, int]
 _NONE = Transaction("", ())
 """Stands where a command belongs to no transaction."""
+_NO_PLAN = Plan()
 
 
 class ClientConnection:
     """One connection to a next hop; many transactions, one after the other."""
 
-    def __init__(self, helo_name: str, *, lmtp: bool = False) -> None:
-        self.offer = Offer()
-        """What EHLO or LHLO offered."""
-        self.secure = False
-        """The connection is over TLS; the driver sets it."""
+    def __init__(self, helo_name: str, *, lmtp: bool = False, plan: Plan = _NO_PLAN) -> None:
+        self.security: Security = "clear"
+        """What protects the connection, as `secured` said."""
         self.ready = False
-        """Greeting and hello are done."""
+        """Greeting, hello, and what the plan wants besides are done."""
         self.closed = False
         self.reason = ""
         """Why it is closed: what the next hop said, or what happened."""
@@ -61,11 +62,11 @@ class ClientConnection:
         """The code of the reply that closed it; 0 if none did."""
         self.begun = 0
         """How many transactions were begun."""
-        self._helo_name = helo_name
         self._lmtp = lmtp
+        self._opening = Opening(helo_name, lmtp, plan)
         self._reader = ReplyReader()
         self._out: list[bytes] = []
-        self._expected: deque[tuple[_Handler, Transaction, int]] = deque([(self._on_greeting, _NONE, 0)])
+        self._expected: deque[tuple[_Handler, Transaction, int]] = deque([(self._on_opening, _NONE, 0)])
         self._unsent: deque[_Command] = deque()  # commands that wait for the reply to the one before (no PIPELINING)
         self._open: deque[Transaction] = deque()  # begun and not done, the oldest first
         self._body: Transaction | None = None
@@ -73,6 +74,16 @@ class ClientConnection:
         self._quitting = False
 
     # -- what the driver reads -----------------------------------------------------------------------------------------
+
+    @property
+    def offer(self) -> Offer:
+        """What EHLO or LHLO offered."""
+        return self._opening.offer
+
+    @property
+    def tls_wanted(self) -> bool:
+        """Whether the next hop waits for a TLS handshake: do it, then call `secured`."""
+        return self._opening.tls_wanted and not self.closed
 
     @property
     def can_begin(self) -> bool:
@@ -118,6 +129,13 @@ class ClientConnection:
         elif not self.closed:
             self._take(data)
 
+    def secured(self, security: Security, binding: bytes | None = None) -> None:
+        """The connection is over TLS: after `tls_wanted`, or before anything else. `binding`: its tls-exporter."""
+        self.security = security
+        line = self._opening.secured(security, binding)
+        if line:
+            self._command(line, self._on_opening, _NONE, 0)
+
     def lost(self, reason: str, code: int = 0) -> None:
         """The connection is over: I/O failed, a deadline passed, or the driver gives up. What is open is deferred."""
         if self.closed:
@@ -149,7 +167,7 @@ class ClientConnection:
         """Start a transaction, when `can_begin`. It may be done at once: what the next hop cannot take is not sent."""
         assert self.can_begin
         offer = self.offer
-        wanted = offer.screen(transaction, self.secure)
+        wanted = offer.screen(transaction, self.security)
         if not wanted:
             transaction.done = True
             return
@@ -210,10 +228,13 @@ class ClientConnection:
     def _take(self, data: bytes) -> None:
         self._reader.receive(data)
         try:
-            while not self.closed and (reply := self._reader.next()) is not None:
+            while not self.closed and not self.tls_wanted and (reply := self._reader.next()) is not None:
                 self._handle(reply)
         except MalformedReply as error:
             self.lost(f"protocol error: {error}")
+        if self.tls_wanted and self._reader.pending:
+            # What came in clear must not be taken for an answer given over TLS (the twin of CVE-2011-0411)
+            self.lost("protocol error: input between the answer to STARTTLS and the handshake")
 
     def _handle(self, reply: RemoteReply) -> None:
         if self._expected:
@@ -253,29 +274,15 @@ class ClientConnection:
         """The oldest open transaction has all its outcomes."""
         self._open.popleft().done = True
 
-    def _on_greeting(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
-        if reply.code // 100 != 2:
-            # 554: no mail service here (RFC 5321 §3.1). It concerns the host, not the message: another may take it.
-            self.lost(reply.text, reply.code)
-        elif self._lmtp:
-            self._command(f"LHLO {self._helo_name}\r\n", self._on_hello, _NONE, 0)
+    def _on_opening(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
+        opening = self._opening
+        line = opening.answer(reply)
+        if opening.failure:
+            self.lost(opening.failure, opening.failure_code)
+        elif line:
+            self._command(line, self._on_opening, _NONE, 0)
         else:
-            self._command(f"EHLO {self._helo_name}\r\n", self._on_hello, _NONE, 0)
-
-    def _on_hello(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
-        if reply.code // 100 == 2:
-            self.offer = Offer(reply.lines[1:])
-            self.ready = True
-        elif reply.code // 100 == 5 and not self._lmtp:
-            self._command(f"HELO {self._helo_name}\r\n", self._on_helo, _NONE, 0)
-        else:
-            self.lost(reply.text, reply.code)
-
-    def _on_helo(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
-        if reply.code // 100 == 2:
-            self.ready = True
-        else:
-            self.lost(reply.text, reply.code)
+            self.ready = opening.ready
 
     def _on_reset(self, transaction: Transaction, index: int, reply: RemoteReply) -> None:
         if reply.code // 100 != 2:

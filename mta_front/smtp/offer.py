@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
 
 from mta_front.smtp.dsnparams import mail_words, rcpt_words
 from mta_front.smtp.transaction import Outcome, Transaction
@@ -14,6 +15,15 @@ _EHLO_LINE = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:[ =]([\x20-\x7e]*))?")
 _LIMIT = re.compile(r"([A-Za-z0-9-]+)=([1-9][0-9]{0,5})")
 _SIZE = re.compile(r"[0-9]{1,18}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+Security: TypeAlias = Literal["clear", "encrypted", "verified"]
+"""Of a connection: "verified" is over TLS with whom we meant, "encrypted" over TLS with somebody."""
+
+_LACKS: dict[Security, str] = {
+    "clear": "is not reached over TLS",
+    "encrypted": "did not prove who it is",
+    "verified": "does not offer REQUIRETLS",
+}
 
 
 class Offer:
@@ -51,12 +61,12 @@ class Offer:
                     return i
         return count
 
-    def screen(self, transaction: Transaction, secure: bool) -> list[int]:
+    def screen(self, transaction: Transaction, security: Security) -> list[int]:
         """The recipients to name, by index; gives outcomes to the others, for whom the message cannot be sent here.
 
-        `secure`: the connection is over TLS.
+        `security`: of the connection.
         """
-        refusal = self._unfit(transaction, secure) or self._unsendable(transaction.mail_from, "1.7")
+        refusal = self._unfit(transaction, security) or self._unsendable(transaction.mail_from, "1.7")
         if refusal is not None:
             transaction.resolve(refusal)
             return []
@@ -98,11 +108,11 @@ class Offer:
             lines.append(f"RCPT TO:<{recipient}>{words}\r\n")
         return lines
 
-    def _unfit(self, transaction: Transaction, secure: bool) -> Outcome | None:
+    def _unfit(self, transaction: Transaction, security: Security) -> Outcome | None:
         """Why the message cannot be sent to this next hop, whoever it is for."""
-        if transaction.require_tls and not (secure and "REQUIRETLS" in self.extensions):
-            # Rather not at all than in clear, or to one that would pass it on in clear (RFC 8689 §4.2.1).
-            lacks = "does not offer REQUIRETLS" if secure else "is not reached over TLS"
+        if transaction.require_tls and not (security == "verified" and "REQUIRETLS" in self.extensions):
+            # Rather not at all than in clear, to a stranger, or to one that would pass it on in clear (RFC 8689 §4.2.1)
+            lacks = _LACKS[security]
             return Outcome("failed", 550, f"5.7.30 REQUIRETLS, and the next hop {lacks}")
         if 0 < self.size_bytes < transaction.size_bytes:
             text = f"5.3.4 The message has {transaction.size_bytes} octets, the next hop takes {self.size_bytes}"

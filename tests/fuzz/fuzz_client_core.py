@@ -16,22 +16,25 @@ from unittest.mock import patch
 
 from mta_front.smtp import bodyencoder
 from mta_front.smtp.client import ClientConnection
+from mta_front.smtp.clientopening import Plan
 from mta_front.smtp.params import MailDsn, RcptDsn
+from mta_front.smtp.saslclient import CLIENT_METHODS, Login
 from mta_front.smtp.transaction import Transaction
 
 BODY = b"Subject: x\r\n\r\n.dot\r\nbare\nline\rends\r\n"
-COMMAND = re.compile(rb"(?:EHLO|LHLO|HELO|MAIL|RCPT|DATA|RSET|BDAT|QUIT)(?: [^\r\n]*)?")
+COMMAND = re.compile(rb"(?:EHLO|LHLO|HELO|STARTTLS|AUTH|MAIL|RCPT|DATA|RSET|BDAT|QUIT)(?: [^\r\n]*)?|[A-Za-z0-9+/]*=*")
 NEEDS = {
     b"BDAT": "CHUNKING", b"BODY=BINARYMIME": "BINARYMIME", b"BODY=8BITMIME": "8BITMIME", b"SIZE=": "SIZE",
     b"SMTPUTF8": "SMTPUTF8", b"REQUIRETLS": "REQUIRETLS", b"RET=": "DSN", b"ENVID=": "DSN", b"NOTIFY=": "DSN",
-    b"ORCPT=": "DSN",
+    b"ORCPT=": "DSN", b"AUTH": "AUTH",
 }  # fmt: skip
 DSN = {"c@d.example": RcptDsn(("SUCCESS",), "rfc822;x+y\n"), "ü@d.example": RcptDsn((), "utf-8;ü@d.example")}
 
 TOKENS = [
     "\r\n", "220 ", "221 ", "250 ", "250-", "354 ", "421 ", "450 ", "452 ", "500 ", "503 ", "550 ", "552 ", "5.5.3 ",
     "PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME", "SMTPUTF8", "DSN", "REQUIRETLS", "SIZE 10", "LIMITS ",
-    "RCPTMAX=1", "RCPTDOMAINMAX=1", "MAILMAX=1",
+    "RCPTMAX=1", "RCPTDOMAINMAX=1", "MAILMAX=1", "STARTTLS", "AUTH ", "PLAIN", "LOGIN", "SCRAM-SHA-256", "-PLUS",
+    "XOAUTH2", "334 ", "235 ", "535 ", "cj1ub25jZXgscz1RUT09LGk9NDA5Ng==",
 ]  # fmt: skip
 SEEDS = [
     b"220 a\r\n250-a\r\n250-PIPELINING\r\n250 SIZE 100\r\n250 b\r\n250 c\r\n250 d\r\n354 e\r\n250 f\r\n221 g\r\n",
@@ -45,6 +48,12 @@ SEEDS = [
     + b"250 ok\r\n" * 20,
     b"220 a\r\n250-REQUIRETLS\r\n250-CHUNKING\r\n250 PIPELINING\r\n250 b\r\n250 c\r\n250 d\r\n552 e\r\n503 f\r\n",
     b"220 a\r\n250-a\r\n250 CHUNKING\r\n250 b\r\n250 c\r\n250 d\r\n354 e\r\n",
+    b"\x1c\x00\x00"
+    b"220 a\r\n250-a\r\n250 STARTTLS\r\n220 go\r\n250-a\r\n250 AUTH LOGIN\r\n"
+    b"334 VQ==\r\n334 ok\r\n235 ok\r\n",
+    b"\x0a\x00\x00"
+    b"220 a\r\n250-a\r\n250 AUTH SCRAM-SHA-256\r\n"
+    b"334 cj1ub25jZXgscz1RUT09LGk9NDA5Ng==\r\n334 dj1R\r\n235 ok\r\n",
 ]
 
 
@@ -72,14 +81,19 @@ def talk(data: bytes) -> None:
     octets = data[3:]
     size = cut % 64 + 1
     pieces = [BODY[start : start + segment % 40 + 1] for start in range(0, len(BODY), segment % 40 + 1)]
-    client = ClientConnection("front.example", lmtp=bool(settings & 1))
-    client.secure = bool(settings & 2)
+    login = Login("u,=", "secret", CLIENT_METHODS, insecure=bool(settings & 4)) if settings & 8 else None
+    plan = Plan(("none", "may", "must")[settings // 16 % 3], login, "nonce")
+    client = ClientConnection("front.example", lmtp=bool(settings & 1), plan=plan)
+    if settings & 2:
+        client.secured("verified", b"binding")
     waiting = messages()
     begun: list[Transaction] = []
     left: list[bytes] = []
     sent = b""
     for at in range(0, len(octets), size):
         client.receive(octets[at : at + size])
+        if client.tls_wanted:
+            client.secured("encrypted", b"binding" if settings & 4 else None)
         while client.can_begin and waiting and not client.spent:
             begun.append(waiting.pop(0))
             client.begin(begun[-1])

@@ -76,7 +76,8 @@ def say(client: ClientConnection, waiting: list[Mail]) -> bytes:
 
 def play(dialog: Dialog, cut: Callable[[bytes], Iterable[bytes]] = whole) -> tuple[ClientConnection, list[Mail]]:
     client = ClientConnection("me.example", lmtp=dialog.lmtp)
-    client.secure = dialog.secure
+    if dialog.secure:
+        client.secured("verified")
     mails = [Mail(**vars(message)) for message in dialog.messages]
     waiting = list(mails)
     verb = b"LHLO" if dialog.lmtp else b"EHLO"
