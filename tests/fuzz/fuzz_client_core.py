@@ -48,12 +48,16 @@ SEEDS = [
     + b"250 ok\r\n" * 20,
     b"220 a\r\n250-REQUIRETLS\r\n250-CHUNKING\r\n250 PIPELINING\r\n250 b\r\n250 c\r\n250 d\r\n552 e\r\n503 f\r\n",
     b"220 a\r\n250-a\r\n250 CHUNKING\r\n250 b\r\n250 c\r\n250 d\r\n354 e\r\n",
-    b"\x1c\x00\x00"
-    b"220 a\r\n250-a\r\n250 STARTTLS\r\n220 go\r\n250-a\r\n250 AUTH LOGIN\r\n"
-    b"334 VQ==\r\n334 ok\r\n235 ok\r\n",
-    b"\x0a\x00\x00"
-    b"220 a\r\n250-a\r\n250 AUTH SCRAM-SHA-256\r\n"
-    b"334 cj1ub25jZXgscz1RUT09LGk9NDA5Ng==\r\n334 dj1R\r\n235 ok\r\n",
+    (
+        b"\x1c\x00\x00"
+        b"220 a\r\n250-a\r\n250 STARTTLS\r\n220 go\r\n250-a\r\n250 AUTH LOGIN\r\n"
+        b"334 VQ==\r\n334 ok\r\n235 ok\r\n"
+    ),
+    (
+        b"\x0a\x00\x00"
+        b"220 a\r\n250-a\r\n250 AUTH SCRAM-SHA-256\r\n"
+        b"334 cj1ub25jZXgscz1RUT09LGk9NDA5Ng==\r\n334 dj1R\r\n235 ok\r\n"
+    ),
 ]
 
 
