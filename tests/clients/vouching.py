@@ -13,7 +13,7 @@ BANNED = "192.0.2.66"
 
 
 class Vouching(Hooks):
-    """ "dev" may log in by XCLIENT alone, and 192.0.2.66 may not come in."""
+    """By XCLIENT alone "dev" may log in; 192.0.2.66 may not come in."""
 
     def on_connect(self, session: Session) -> None:
         if session.remote_address == BANNED:
