@@ -179,6 +179,19 @@ class Relay(Section):
     expire_s: Seconds = Field(default=432_000.0, description="a message this old is no longer tried")
     lease_s: Seconds = Field(default=60.0, description="a relay silent for so long loses its messages to another")
     concurrency: int = Field(default=100, ge=1, le=10_000, description="messages in hand at once in one relay worker")
+    delay_warning_s: float = Field(
+        default=14_400.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="age at which a sender hears that a message is delayed; 0 = never",
+    )
+    return_max_bytes: int = Field(
+        default=50_000, ge=0, le=1_048_576, description="of a larger message that failed only the header goes back"
+    )
+    dead_letters: Literal["unreported", "all"] = Field(
+        default="unreported",
+        description="what is kept of mail that failed: what its sender cannot be told of, or all",
+    )
     routes: list[Route] = Field(default=[], description="where mail goes; the first match wins")
 
 
