@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TIMED_OUT = "timed out"
 
+IP_BIND_ADDRESS_NO_PORT = 24
+"""ip(7): the port is chosen with the destination, so that one source address has 28,000 ports for each of them."""
+
 _recv = _socket.socket.recv
 _WRITE = 2  # libev's EV_WRITE
 
@@ -42,18 +45,26 @@ class WireError(Exception):
         return self.reason == TIMED_OUT
 
 
-def dial(address: Bind, timeout_s: float) -> Wire:
-    """Connect to host and port (every address of the name in turn) or to a Unix socket. Raises WireError."""
+def dial(address: Bind, timeout_s: float, source_address: str = "") -> Wire:
+    """Connect to host and port (every address of the name in turn) or to a Unix socket. Raises WireError.
+
+    `source_address`: the IP address of ours to come from; then only addresses of its family are tried.
+    """
     deadline_at = time.monotonic() + timeout_s
     if address.kind == "unix":
         return _connect(socket.AF_UNIX, address.path, timeout_s)
     targets = _resolve(address.host, address.port, timeout_s)
+    if source_address:
+        own = socket.AF_INET6 if ":" in source_address else socket.AF_INET
+        targets = [(family, target) for family, target in targets if family == own]
+        if not targets:
+            raise WireError(f"no address that {source_address} could reach")
     while True:
         family, target = targets.pop(0)
         left_s = deadline_at - time.monotonic()
         try:
             # A silent address must not eat the time of those behind it.
-            return _connect(family, target, left_s / 2 if targets else left_s)
+            return _connect(family, target, left_s / 2 if targets else left_s, source_address)
         except WireError:
             if not targets:
                 raise
@@ -76,12 +87,15 @@ def _resolve(host: str, port: int, timeout_s: float) -> list[tuple[int, Any]]:
     return list(dict.fromkeys((int(family), target) for family, _, _, _, target in found))
 
 
-def _connect(family: int, target: Any, timeout_s: float) -> Wire:
+def _connect(family: int, target: Any, timeout_s: float, source_address: str = "") -> Wire:
     sock = _socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source_address:
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((source_address, 0))
         with contextlib.suppress(BlockingIOError):
             sock.connect(target)
             return Wire(sock)
@@ -113,11 +127,10 @@ def _await_connection(sock: _socket.socket, timeout_s: float) -> None:
 class Wire(Stream):
     """A dialled stream, used by one greenlet. Every failure is a WireError; after one only `close` makes sense."""
 
-    __slots__ = ("_armed_at", "_closed", "_deadline_at", "_timed_out", "_timer", "secure")
+    __slots__ = ("_armed_at", "_closed", "_deadline_at", "_timed_out", "_timer")
 
     def __init__(self, sock: _socket.socket) -> None:
         super().__init__(sock)
-        self.secure = False  # over TLS
         self._timer: Any = None
         self._armed_at = 0.0  # when the timer fires; 0 = it does not run
         self._deadline_at = 0.0  # of the present wait; 0 = none

@@ -22,7 +22,7 @@ import contextlib
 from socket import MSG_PEEK
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from mta_front.tls.facts import Facts, facts_of, has_extended_master_secret
 from mta_front.tls.failure import TlsFailure
@@ -158,6 +158,11 @@ class Channel:
         if self.facts is None or (self.facts.version == "TLSv1.2" and not has_extended_master_secret(self._flight)):
             return None
         return self._connection.export_keying_material(_BINDING_LABEL, _BINDING_BYTES, b"")
+
+    def peer_chain(self) -> tuple[bytes, ...]:
+        """The certificates that the peer showed, in DER, its own first; as it sent them, whether good or not."""
+        shown = self._connection.get_peer_cert_chain() or []
+        return tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in shown)
 
     # -- plaintext ----------------------------------------------------------------------------------------------------
 
