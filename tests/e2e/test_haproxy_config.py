@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import front, haproxy
+from tests.cli.running import put, run
 from tests.haproxy import Balancer, Caller
 from tests.ports import free_port
 from tests.processes import ROOT
@@ -41,6 +42,28 @@ def test_haproxy_takes_what_the_document_shows(tmp_path: Path) -> None:
         more = tmp_path / f"{number}.cfg"
         more.write_text(re.sub(r"/etc/haproxy/\S+\.pem", str(pem), block), "utf-8")
         assert haproxy.complaints([FILE, more]) == [], block
+
+
+TLS = """
+[tls]
+self_signed = true
+[auth]
+backends = ["hook"]
+[hooks]
+class = "tests.e2e.hooks_that_tell:Telling"
+[[relay.routes]]
+recipients = ["example.net"]
+transport = "discard"
+"""
+
+
+@pytest.mark.parametrize("document", [DOCUMENT, ROOT / "docs" / "xclient.md"])
+def test_check_takes_what_the_documents_show(tmp_path: Path, document: Path) -> None:
+    """All blocks of settings in a document together, with what they leave out."""
+    blocks = re.findall(r"```toml\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+    assert blocks
+    result = run(tmp_path, "check", "-c", str(put(tmp_path, "".join(blocks) + TLS)), PYTHONPATH=str(ROOT))
+    assert (result.code, result.lines) == (0, [])
 
 
 @pytest.mark.slow
