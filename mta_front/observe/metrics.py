@@ -196,9 +196,9 @@ class Metrics:
 
 
 class MetricEvents(Events):
-    """What the parts report, as numbers."""
+    """What the parts report, as numbers. `limits`: this process has limits, and counts them in their Redis at first."""
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
+    def __init__(self, metrics: Metrics | None = None, *, limits: bool = False) -> None:
         metrics = metrics or Metrics()
         self._sessions_opened = _Children(metrics.sessions_opened)
         self._sessions_closed = _Children(metrics.sessions_closed)
@@ -225,6 +225,8 @@ class MetricEvents(Events):
         self._settled = _Children(metrics.settled)
         self._commit_batch = metrics.commit_batch
         self._commit_duration = metrics.commit_duration
+        if limits:
+            self._set_limits_mode("shared")
 
     def session_opened(self, listener: str) -> None:
         self._sessions_opened[(listener,)].inc()
@@ -276,6 +278,9 @@ class MetricEvents(Events):
 
     def limits_mode(self, mode: str, reason: str) -> None:
         self._limits_changes[(mode,)].inc()
+        self._set_limits_mode(mode)
+
+    def _set_limits_mode(self, mode: str) -> None:
         for each in LIMITS_MODES:
             self._limits_mode[(each,)].set(1 if each == mode else 0)
 

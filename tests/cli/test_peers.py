@@ -75,7 +75,7 @@ def test_who_would_be_trusted_by_accident_is_a_fault(tmp_path: Path, text: str, 
             [f"{ANY}, so that it may relay by trusted_networks; {BETTER}"],
         ),
         (f"{LOCAL}use_proxy = true\n", []),
-        (f"{OPEN}use_proxy = ['10.0.0.0/8']\ntrusted_networks = ['192.0.2.0/24']\nuse_xclient = ['10.0.0.0/8']\n", []),
+        (f"{OPEN}use_proxy = ['10.0.0.0/8']\ntrusted_networks = ['192.0.2.0/24']\nuse_xclient = ['127.0.0.1']\n", []),
         (f"{LOCAL}use_xclient = true\nuse_xforward = true\n", []),
     ],
 )

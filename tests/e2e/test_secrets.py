@@ -39,6 +39,8 @@ SETTINGS = {
     "oauth2": "Kanarienvogel-4711-oauth2",
     "decoys": "Kanarienvogel-4711-decoys",
     "redis": "Kanarienvogel-4711-redis",
+    "limits": "Kanarienvogel-4711-limits",
+    "admin": "Kanarienvogel-4711-admin",
 }
 CANARIES = (RIGHT, WRONG, TOKEN, *SETTINGS.values())
 NAMES = ("plain", "scram", "nobody", "breaks", "deep", "refused", "deferred")
@@ -192,6 +194,8 @@ def settings(directory: Path, pair: Pair, port: int, url: str) -> dict[str, Any]
         "log": {"format": "json", "level": "debug"},
         "tls": {"key": str(key), "cert": str(cert)},
         "hooks": {"class": "tests.clients.breaking:Breaking"},
+        "limits": {"password": SETTINGS["limits"]},
+        "admin": {"token": SETTINGS["admin"]},
         "auth": {
             "backends": ["file", "redis", "http", "oauth2", "dovecot", "hook"],
             "secret": SETTINGS["decoys"],

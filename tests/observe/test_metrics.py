@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from mta_front.observe.admin import Admin
-from mta_front.observe.metrics import LABEL_SETS, Metrics, of_master
+from mta_front.observe.metrics import LABEL_SETS, MetricEvents, Metrics, of_master
 from tests.needs import program
 from tests.processes import clean_environment, python
 
@@ -130,6 +130,17 @@ def test_a_store_that_one_process_has_lost_is_not_up(tmp_path: Path) -> None:
     in_a_process(tmp_path, 0, [("store_state", ["spool", True, ""])])
     in_a_process(tmp_path, 1, [("store_state", ["spool", True, ""]), ("store_state", ["spool", False, "gone"])])
     assert samples(scrape(tmp_path))["mta_front_store_up", "spool"] == 0
+
+
+def test_limits_are_shared_until_somebody_says_otherwise() -> None:
+    registry = CollectorRegistry()
+    events = MetricEvents(Metrics(registry), limits=True)
+    text = generate_latest(registry).decode()
+    assert 'mta_front_limits_mode{mode="shared"} 1.0' in text
+    assert 'mta_front_limits_mode{mode="degraded"} 0.0' in text
+    assert "mta_front_limits_mode_changes_total{" not in text
+    events.limits_mode("degraded", "gone")
+    assert 'mta_front_limits_mode{mode="shared"} 0.0' in generate_latest(registry).decode()
 
 
 def test_labels_are_bounded(tmp_path: Path) -> None:
