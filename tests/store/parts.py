@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import gevent
 
 from mta_front.observe.events import Events
 from mta_front.store.entry import Entry, Outcome
+from mta_front.store.errors import StoreError
 from mta_front.store.queue import Claim, Queue
 from mta_front.store.spool import Spool, Upload
 
@@ -109,3 +111,46 @@ def fields_of(flat: list[bytes]) -> Mapping[str, bytes]:
     """The fields of a stream entry or hash as the store replies them."""
     pairs: Iterator[tuple[bytes, bytes]] = zip(flat[::2], flat[1::2], strict=True)
     return {name.decode(): value for name, value in pairs}
+
+
+class Load:
+    """Greenlets that put messages in, one after the other, as long as it is entered."""
+
+    def __init__(self, spool: Spool, greenlets: int = 20) -> None:
+        self._spool = spool
+        self._count = greenlets
+        self._greenlets: list[Any] = []
+        self._last_at = 0.0  # time.monotonic() of the last start that ended well
+        self.acknowledged: set[str] = set()
+        self.errors: list[StoreError] = []
+        self.longest_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._greenlets = [gevent.spawn(self._run, number) for number in range(self._count)]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        gevent.killall(self._greenlets)
+
+    @property
+    def failed(self) -> int:
+        """How many were refused, or are unknown."""
+        return len(self.errors)
+
+    def await_success_after(self, moment: float, timeout_s: float = 15.0) -> float:
+        """When the first message that was begun after `moment` was acknowledged, about; `time.monotonic()`."""
+        until(lambda: self._last_at > moment, timeout_s, "a message that goes through")
+        return time.monotonic()
+
+    def _run(self, number: int) -> None:
+        count = 0
+        while True:
+            count += 1
+            began = time.monotonic()
+            try:
+                self.acknowledged.add(put(self._spool, mail_from=f"sender-{number}-{count}@example.org"))
+                self._last_at = max(self._last_at, began)
+            except StoreError as error:
+                self.errors.append(error)
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
+            gevent.sleep(0.005)
