@@ -76,6 +76,21 @@ def test_a_proxy_may_come_by_a_unix_socket(tmp_path: Path) -> None:
     assert hooks.sessions[0].remote_address == "192.0.2.1"
 
 
+def test_no_network_has_who_comes_by_a_unix_socket(tmp_path: Path) -> None:
+    hooks = Noting()
+    path = str(tmp_path / "s")
+    with served(hooks=hooks, use_proxy=["0.0.0.0/1", "128.0.0.0/1"], use_xclient=HERE) as server:
+        server.listen(f"unix:{path}")
+        with came(path) as client:
+            assert client.reply().code == 220
+            assert str(client.reply()).startswith("554 5.5.0")
+            assert client.ended()
+        with Talk(path) as client:
+            client.greeting()
+            client.expect("XCLIENT ADDR=192.0.2.1", 550)
+    assert [session.remote_address for session in hooks.sessions] == ["", ""]
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_tls_that_a_proxy_ended_is_taken_for_tls_where_it_is_trusted(trusted: bool) -> None:
     hooks = Noting()
