@@ -12,7 +12,7 @@ from mta_front.store.options import StoreOptions
 from mta_front.store.wire import Command, Lost, ReplyError, Wire
 
 CLOCK_DOUBT_S, CLOCK_AGAIN_S = 0.1, 1.0  # a clock that took so long to read is read again after that
-WAITS = 7 / 8  # of the time for a batch, how long the store waits for its disk and replicas, so that we hear how many
+SLACK_S = 0.15  # a store that waits for its replicas looks at its clock every 0.1 s; its answer must still reach us
 
 Greeting = tuple[Command, Callable[[Any], None]]
 
@@ -64,7 +64,8 @@ class Node:
 
     def confirmations(self, timeout_s: float) -> list[Command]:
         """What to ask behind a batch, outside its transaction: there they answer at once."""
-        wait_ms = max(1, int(timeout_s * 1000 * WAITS))
+        slack_s = min(max(SLACK_S, timeout_s / 8), timeout_s / 2)
+        wait_ms = max(1, int((timeout_s - slack_s) * 1000))
         return [
             ("WAITAOF", count, 0, wait_ms) if name == "WAITAOF" else (name, count, wait_ms)
             for name, count in self._confirms
