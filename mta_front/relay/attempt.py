@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mta_front.smtp.transaction import Outcome
 from mta_front.store.entry import Entry
+
+if TYPE_CHECKING:
+    from mta_front.relay.hop import Hop
 
 Report = Callable[["Attempt", Sequence[Outcome] | None, str], None]
 
@@ -30,7 +33,10 @@ class Attempt:
     report: Report
     divided: Callable[[], None]
     """Told when one attempt becomes two: one more report will come."""
-    hops_tried: int = 0
+    hops: list[Hop] = field(default_factory=list)
+    """Next hops that are still to be tried, the next one first."""
+    tried: str = ""
+    """The name of the next hop that was tried last."""
     again: bool = False
     """It was on a connection that broke before anything was said about it; this happens once."""
     offered_at: float = field(default_factory=time.monotonic)
@@ -38,7 +44,7 @@ class Attempt:
     def divide(self, count: int) -> Attempt:
         """Keep the first `count` recipients; the others are those of the attempt returned."""
         self.divided()
-        rest = replace(self, recipients=self.recipients[count:])
+        rest = replace(self, recipients=self.recipients[count:], hops=list(self.hops))
         self.recipients = self.recipients[:count]
         return rest
 
@@ -49,6 +55,8 @@ class Transport(Protocol):
     name: str
     recipients_max: int
     """How many recipients one attempt may have."""
+    by_domain: bool
+    """Whether the recipients of one attempt must be of one domain."""
 
     def deliver(self, attempt: Attempt) -> None:
         """Take an attempt; its `report` is called later, or now."""

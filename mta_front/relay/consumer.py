@@ -188,7 +188,8 @@ class Consumer:
     def _deliver(self, claim: Claim) -> None:
         hand = InHand(claim)
         self._in_hand[claim.entry_id] = hand
-        for transport, recipients in self._routing.split(unsettled(claim.envelope.rcpt_to, claim.settled)):
+        whom = unsettled(claim.envelope.rcpt_to, claim.settled)
+        for transport, recipients in self._routing.split(claim.envelope, whom):
             if transport is None:
                 for recipient in recipients:
                     text = f"4.3.5 No route for {domain_of(recipient) or recipient}"

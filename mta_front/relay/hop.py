@@ -136,14 +136,14 @@ class Hop:
 
     # -- for the transport -----------------------------------------------------------------------------------------
 
-    def offer(self, attempt: Attempt, now: float) -> bool:
-        """Take the attempt, unless the hop is set aside."""
+    def offer(self, attempt: Attempt, now: float) -> Outcome | None:
+        """Take the attempt, or say why not: the hop is set aside."""
         if not self.health.admits(now):
-            return False
+            return self.health.last
         attempt.offered_at = now
         self._waiting.append(attempt)
         self._staff(now)
-        return True
+        return None
 
     def look(self, now: float) -> None:
         """Watch for a hop that takes connections and answers nothing."""
@@ -253,3 +253,18 @@ class Hop:
         idle, self._idle = self._idle, []
         for woken in idle:
             woken.set()
+
+
+def in_turn(attempt: Attempt, now: float, outcome: Outcome | None = None) -> None:
+    """Give the attempt to the first of its next hops that takes it; else report why the last one did not.
+
+    `outcome`: why the one before did not, which had taken it.
+    """
+    while attempt.hops:
+        hop = attempt.hops.pop(0)
+        attempt.tried = hop.name
+        outcome = hop.offer(attempt, now)
+        if outcome is None:
+            return
+    assert outcome is not None
+    attempt.report(attempt, [outcome] * len(attempt.recipients), attempt.tried)

@@ -1,4 +1,4 @@
-"""Which route a recipient takes: by its domain, the first that matches. Pure.
+"""Which route a recipient takes: the first that matches its domain, and whose conditions the message meets. Pure.
 
 A pattern is `example.net` (that domain and no other), `*.example.net` (every domain below it, not itself), `*` (all,
 also an address without a domain) or an address literal. Case does not matter, nor a dot at the end, nor whether a label
@@ -8,10 +8,12 @@ is written in Unicode or as its A-label (`xn--…`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mta_front.domains import canonical_domain
 
 _KNOWN_MAX = 10_000
+_CHOICES_MAX = 1000
 
 
 def domain_of(recipient: str) -> str:
@@ -65,3 +67,69 @@ class Routes:
         for recipient in dict.fromkeys(recipients):
             groups.setdefault(self.of(recipient), []).append(recipient)
         return groups
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What one route takes. Of `senders`, `users` and `listeners`, () is everybody's.
+
+    A sender is "<>", an address (neither part cares for case), or a pattern as of recipients.
+    """
+
+    recipients: Sequence[str]
+    senders: Sequence[str] = ()
+    users: Sequence[str] = ()
+    listeners: Sequence[str] = ()
+
+
+class RouteBook:
+    """All routes; finds those for a message, then that of each recipient."""
+
+    def __init__(self, matches: Sequence[Match]) -> None:
+        self._patterns = [match.recipients for match in matches]
+        self._conditions = [_Condition(match) for match in matches]
+        self._unconditional = all(condition.always for condition in self._conditions)
+        self._all = Routes(self._patterns)
+        self._choices: dict[tuple[int, ...], Routes] = {}
+
+    def group(self, recipients: Sequence[str], mail_from: str, user: str, listener: str) -> dict[int | None, list[str]]:
+        """The recipients by route, in their order, each once; None: no route takes these."""
+        if self._unconditional:
+            return self._all.group(recipients)
+        met = tuple(
+            index for index, condition in enumerate(self._conditions) if condition.met(mail_from, user, listener)
+        )
+        routes = self._choices.get(met)
+        if routes is None:
+            if len(self._choices) >= _CHOICES_MAX:
+                self._choices.clear()
+            routes = self._choices[met] = Routes([self._patterns[index] for index in met])
+        groups = routes.group(recipients).items()
+        return {None if index is None else met[index]: group for index, group in groups}
+
+
+class _Condition:
+    """What a route asks of a message, whoever it is for."""
+
+    def __init__(self, match: Match) -> None:
+        self.always = not (match.senders or match.users or match.listeners)
+        self._users = frozenset(match.users)
+        self._listeners = frozenset(match.listeners)
+        self._from_all = not match.senders
+        self._from_nobody = "<>" in match.senders
+        self._addresses = {_canonical(sender) for sender in match.senders if "@" in sender}
+        self._domains = Routes([[sender for sender in match.senders if sender != "<>" and "@" not in sender]])
+
+    def met(self, mail_from: str, user: str, listener: str) -> bool:
+        if (self._users and user not in self._users) or (self._listeners and listener not in self._listeners):
+            return False
+        if self._from_all:
+            return True
+        if not mail_from:
+            return self._from_nobody
+        return self._domains.of(mail_from) is not None or _canonical(mail_from) in self._addresses
+
+
+def _canonical(address: str) -> str:
+    local, at, domain = address.rpartition("@")
+    return local.lower() + at + canonical_domain(domain)

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from mta_front.domains import canonical_domain
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Transport
-from mta_front.relay.nexthop import Routes
+from mta_front.relay.nexthop import Match, RouteBook, domain_of
+from mta_front.relay.tlspolicy import TlsPolicy
 from mta_front.relay.transports.discard import DiscardTransport
 from mta_front.relay.transports.maildir import MaildirTransport
-from mta_front.relay.transports.smtp import SmtpOptions, SmtpTransport
+from mta_front.relay.transports.opener import Credentials, SmtpOptions, Target, Trust
+from mta_front.relay.transports.smtp import SmtpTransport
 from mta_front.settings.routes import Route
+from mta_front.settings.values import Bind
+from mta_front.smtp.saslclient import CLIENT_METHODS
+from mta_front.store.entry import Entry
 
 
 class Routing:
     """Built once; every shard's consumer hands its messages to the same transports. `name`: ours, for EHLO."""
 
     def __init__(self, routes: Sequence[Route], name: str, events: Events) -> None:
-        self._routes = Routes([route.recipients for route in routes])
+        self._book = RouteBook(
+            [Match(route.recipients, route.senders, route.users, route.listeners) for route in routes]
+        )
         self._transports = [_transport(route, name, events) for route in routes]
         self.patience_s = max((route.timeout_s for route in routes), default=0.0)
         """The longest that a transport waits for one answer."""
 
-    def split(self, recipients: Sequence[str]) -> list[tuple[Transport | None, list[str]]]:
-        """The recipients by transport, in groups that it can take at once; None: no route matches these."""
+    def split(self, envelope: Entry, recipients: Sequence[str]) -> list[tuple[Transport | None, list[str]]]:
+        """These recipients of a message by transport, in groups that it can take at once; None: no route takes them."""
         parts: list[tuple[Transport | None, list[str]]] = []
-        for index, group in self._routes.group(recipients).items():
+        groups = self._book.group(recipients, envelope.mail_from, envelope.user, envelope.listener)
+        for index, group in groups.items():
             if index is None:
                 parts.append((None, group))
                 continue
             transport = self._transports[index]
             most = transport.recipients_max
-            if len(group) <= most:
-                parts.append((transport, group))
-            else:
-                parts += [(transport, group[start : start + most]) for start in range(0, len(group), most)]
+            for some in _by_domain(group) if transport.by_domain else [group]:
+                parts += [(transport, some[start : start + most]) for start in range(0, len(some), most)]
         return parts
 
     def look(self, now: float) -> None:
@@ -48,17 +55,51 @@ class Routing:
             transport.close()
 
 
+def _by_domain(recipients: Sequence[str]) -> Iterator[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for recipient in recipients:
+        groups.setdefault(canonical_domain(domain_of(recipient)), []).append(recipient)
+    yield from groups.values()
+
+
 def _transport(route: Route, name: str, events: Events) -> Transport:
     if route.transport == "discard":
         return DiscardTransport()
     if route.transport == "maildir":
         assert route.path is not None  # the settings see to it
         return MaildirTransport(route.path, name, events)
-    options = SmtpOptions(
-        protocol=route.transport,
-        helo_name=name,
+    options = _options(route, name)
+    hops = route.hops
+    return SmtpTransport([_target(route, hop.bind) for hop in hops], options, events, [hop.weight for hop in hops])
+
+
+def _target(route: Route, bind: Bind) -> Target:
+    """A next hop of the settings: its name is as good as the settings are."""
+    if bind.kind == "unix":
+        return Target(bind)
+    return Target(bind, bind.host, TlsPolicy(route.tls, tuple(route.tls_names) or (bind.host,)))
+
+
+def _options(route: Route, name: str) -> SmtpOptions:
+    credentials = None
+    if route.username:
+        credentials = Credentials(
+            route.username,
+            route.password.get_secret_value(),
+            route.password_file,
+            tuple(route.auth_methods) or CLIENT_METHODS,
+            route.allow_insecure_auth,
+        )
+    return SmtpOptions(
+        protocol="lmtp" if route.transport == "lmtp" else "smtp",
+        helo_name=route.helo_name or name,
         max_connections=route.max_connections,
         connect_timeout_s=route.connect_timeout_s,
         timeout_s=route.timeout_s,
+        max_messages=route.max_messages,
+        source_address=route.source_address,
+        secure=route.secure,
+        send_proxy=route.send_proxy,
+        credentials=credentials,
+        trust=Trust(route.tls_ca, (route.tls_cert, route.tls_key) if route.tls_cert else None),
     )
-    return SmtpTransport(route.addresses, options, events)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mta_front.domains import canonical_domain
-from mta_front.settings import auth, limitfaults, store, tls
+from mta_front.settings import auth, limitfaults, routefaults, store, tls
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.model import Listener, Settings
-from mta_front.settings.routes import Route
 from mta_front.settings.section import RuleFault
 
 
@@ -21,7 +19,7 @@ def faults_of(settings: Settings) -> Iterator[RuleFault]:
     yield from _drain_times(settings)
     yield from _same_names(settings)
     yield from _same_addresses(settings)
-    yield from _route_shapes(settings)
+    yield from routefaults.faults_of(settings)
     yield from tls.faults_of(settings)
     yield from auth.faults_of(settings.auth)
     yield from store.faults_of(settings.store, settings.auth)
@@ -31,8 +29,6 @@ def faults_of(settings: Settings) -> Iterator[RuleFault]:
         yield from _trusted_peers(number, listener)
         if not listener.open_relay:
             yield from _open_relay(settings, number, listener)
-        if settings.relay.workers:
-            yield from _lost_domains(settings, number, listener)
 
 
 def _drain_times(settings: Settings) -> Iterator[RuleFault]:
@@ -72,21 +68,6 @@ def _same_methods(number: int, listener: Listener) -> Iterator[RuleFault]:
     for position, method in enumerate(methods):
         if method in methods[:position]:
             yield [("listeners", number, "auth_methods", position)], f'"{method}" stands there twice'
-
-
-def _route_shapes(settings: Settings) -> Iterator[RuleFault]:
-    for number, route in enumerate(settings.relay.routes):
-        here: KeyPath = ("relay", "routes", number)
-        transport = (*here, "transport")
-        dials = route.transport in ("smtp", "lmtp")
-        if dials and not route.next_hops:
-            yield ((*here, "next_hops"), transport), f"must name at least one next hop for {route.transport}"
-        if not dials and route.next_hops:
-            yield ((*here, "next_hops"), transport), f"has no use for {route.transport}"
-        if route.transport == "maildir" and route.path is None:
-            yield ((*here, "path"), transport), "must name a directory for maildir"
-        if route.transport != "maildir" and route.path is not None:
-            yield ((*here, "path"), transport), f"has no use for {route.transport}"
 
 
 def _trusted_peers(number: int, listener: Listener) -> Iterator[RuleFault]:
@@ -129,19 +110,3 @@ def _open_relay(settings: Settings, number: int, listener: Listener) -> Iterator
             looked_at = [domains, ("relay", "routes", position), (*here, "open_relay")]
             yield looked_at, f'"*" with a route of transport {route.transport} would make an open relay; {remedy}'
             return
-
-
-def _lost_domains(settings: Settings, number: int, listener: Listener) -> Iterator[RuleFault]:
-    for domain in listener.relay_domains:
-        if not any(_takes(route, domain) for route in settings.relay.routes):
-            paths: list[KeyPath] = [("listeners", number, "relay_domains"), ("relay", "routes"), ("relay", "workers")]
-            yield paths, f'no route takes "{domain}"; add it to the recipients of one of [[relay.routes]]'
-
-
-def _takes(route: Route, domain: str) -> bool:
-    """True if the route takes all that the pattern `domain` stands for."""
-    wanted = canonical_domain(domain)
-    for pattern in map(canonical_domain, route.recipients):
-        if pattern in ("*", wanted) or (pattern.startswith("*.") and wanted.endswith(pattern[1:])):
-            return True
-    return False

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from mta_front.relay.transports.smtp import SmtpOptions, SmtpTransport
+from mta_front.relay.transports.opener import SmtpOptions, Target
+from mta_front.relay.transports.smtp import SmtpTransport
 from mta_front.settings.values import parse_bind
 from mta_front.store.entry import Dsn
 from tests.relay.attempts import BODY, Noted, Try, deliver, pieces
@@ -26,7 +27,7 @@ def make() -> Iterator[Make]:
 
     def transport(next_hop: ScriptedHop, protocol: str = "smtp", max_connections: int = 20) -> SmtpTransport:
         options = SmtpOptions(protocol, "me.example", max_connections, connect_timeout_s=5.0, timeout_s=5.0)
-        made.append(SmtpTransport([parse_bind(next_hop.address)], options, noted))
+        made.append(SmtpTransport([Target(parse_bind(next_hop.address))], options, noted))
         return made[-1]
 
     yield transport

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mta_front.relay.transports.smtp import SmtpOptions, SmtpTransport
+from mta_front.relay.transports.opener import SmtpOptions, Target
+from mta_front.relay.transports.smtp import SmtpTransport
 from mta_front.settings.values import parse_bind
 from tests.clients.postfix_relay import PostfixRelay
 from tests.ports import free_port
@@ -44,7 +45,7 @@ def test_what_postfix_understands_is_what_we_meant(tmp_path: Path, open_director
         assert all(map(client.has_extn, ["chunking", "dsn", "smtputf8", "pipelining"]))
     noted = Noted()
     options = SmtpOptions("smtp", "me.example", 1, connect_timeout_s=10.0, timeout_s=20.0)
-    transport = SmtpTransport([parse_bind(f"127.0.0.1:{postfix.port}")], options, noted)
+    transport = SmtpTransport([Target(parse_bind(f"127.0.0.1:{postfix.port}"))], options, noted)
     people = ["b@y.example", "ü@y.example"]
     each = {people[0]: {"notify": ["SUCCESS", "DELAY"], "orcpt": "rfc822;B+@y.example"}}
     each[people[1]] = {"notify": ["NEVER"], "orcpt": "utf-8;Ü@y.example"}

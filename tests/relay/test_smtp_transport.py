@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mta_front.relay import hop as hop_module
-from mta_front.relay.transports import smtp as smtp_module
-from mta_front.relay.transports.smtp import SmtpOptions, SmtpTransport
+from mta_front.relay.transports import carrier as carrier_module
+from mta_front.relay.transports.opener import SmtpOptions, Target
+from mta_front.relay.transports.smtp import SmtpTransport
 from mta_front.settings.values import parse_bind
 from mta_front.store.errors import StoreBodyGone, StoreDown
 from tests.needs import program
@@ -43,8 +44,8 @@ def make(noted: Noted) -> Iterator[Make]:
     def transport(*next_hops: ScriptedHop | str, **options: object) -> SmtpTransport:
         settings = {"protocol": "smtp", "helo_name": "me.example", "max_connections": 20} | options
         times = {"connect_timeout_s": 5.0, "timeout_s": 5.0} | settings
-        addresses = [parse_bind(each if isinstance(each, str) else each.address) for each in next_hops]
-        made.append(SmtpTransport(addresses, SmtpOptions(**times), noted))  # type: ignore[arg-type]
+        targets = [Target(parse_bind(each if isinstance(each, str) else each.address)) for each in next_hops]
+        made.append(SmtpTransport(targets, SmtpOptions(**times), noted))  # type: ignore[arg-type]
         return made[-1]
 
     yield transport
@@ -116,17 +117,16 @@ def test_connections_grow_with_what_waits_and_stay_within_the_bound(make: Make) 
         assert len(hop.talks) == 4
 
 
-def test_a_connection_ends_after_its_share_of_messages(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smtp_module, "MESSAGES_MAX", 3)
+def test_a_connection_ends_after_its_share_of_messages(make: Make) -> None:
     with ScriptedHop() as hop:
-        deliver(make(hop, max_connections=1), *(Try() for _ in range(7)))
+        deliver(make(hop, max_connections=1, max_messages=3), *(Try() for _ in range(7)))
         eventually(lambda: len(hop.talks) == 3 and hop.talks[1].ended)
     assert [verbs.count("MAIL") for verbs in hop.verbs] == [3, 3, 1]
     assert hop.verbs[0][-1] == "QUIT"
 
 
 def test_an_idle_connection_says_quit(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smtp_module, "IDLE_S", 0.05)
+    monkeypatch.setattr(carrier_module, "IDLE_S", 0.05)
     with ScriptedHop() as hop:
         deliver(make(hop), Try())
         eventually(lambda: hop.talks[0].ended)

@@ -11,6 +11,7 @@ class DiscardTransport:
 
     name = "discard"
     recipients_max = 1_000_000
+    by_domain = False
 
     def deliver(self, attempt: Attempt) -> None:
         """Report success."""

@@ -47,6 +47,7 @@ class MaildirTransport:
 
     name = "maildir"
     recipients_max = 1_000_000  # one file for a message, whoever it is for
+    by_domain = False
 
     def __init__(self, path: Path, host: str, events: Events) -> None:
         self._path = path
