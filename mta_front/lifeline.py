@@ -21,6 +21,9 @@ from mta_front.store.errors import StoreError, StoreNotDurable
 
 READ_BYTES = 65_536
 
+COUNT_S = 0.02
+"""Between two counts of sessions. The master spreads new connections by them (DECISIONS P5)."""
+
 
 def report_faults(fault: Callable[[BaseException, str], None]) -> None:
     """Let what escapes from a greenlet or callback of this thread's hub be reported as a bug, and end nothing else."""
@@ -42,7 +45,8 @@ class Lifeline:
     Callbacks run in greenlets of their own and may block. `on_drain(deadline_s, grace_s)`: both are seconds from now;
     after `grace_s` idle sessions end, at `deadline_s` all others. `on_stop()`: end at once. `on_status(status)`: the
     master's view of all processes, to the admin only, one at a time. `on_certificates(files)`: to workers, when
-    certificate files changed; must not block. An order given twice is passed on twice.
+    certificate files changed; must not block. `on_cover(slots)`: the slots to accept for beside our own; must not
+    block. An order given twice is passed on twice.
 
     The callbacks are attributes: they may be set after the constructor, before `start()`.
     """
@@ -55,26 +59,30 @@ class Lifeline:
         on_stop: Callable[[], object] | None = None,
         on_status: Callable[[dict[str, Any]], object] | None = None,
         on_certificates: Callable[[dict[str, bytes]], object] | None = None,
+        on_cover: Callable[[list[int]], object] | None = None,
         drain_timeout_s: float = 30.0,
-        drain_grace_s: float = 0.0,
         beat_s: float = 1.0,
     ) -> None:
-        """`drain_timeout_s`, `drain_grace_s`: what a SIGTERM of our own means; the master's order brings its own."""
+        """`drain_timeout_s`: what a SIGTERM of our own means; the master's order brings its own."""
         self.on_drain = on_drain
         self.on_stop = on_stop
         self.on_status = on_status
         self.on_certificates = on_certificates
+        self.on_cover = on_cover
+        self.closing: list[str] | None = None
+        """The listeners whose sockets go away at the drain that was ordered; None: all of them do."""
         control.setblocking(False)
         # A socket made before the patch stays a plain one: send() and recv() never wait behind gevent's back.
         self._control = control
         self._drain_timeout_s = drain_timeout_s
-        self._drain_grace_s = drain_grace_s
         self._beat_s = beat_s
         self._unsent = b""
+        self._sessions = self._told_sessions = 0
+        self._counting = False
 
     def start(self) -> None:
         """Begin to beat and to listen. Call it early: the master kills a child that is not ready in time."""
-        gevent.signal_handler(signal.SIGTERM, self._drain, self._drain_timeout_s, self._drain_grace_s)
+        gevent.signal_handler(signal.SIGTERM, self._leave)
         self.report(beat=1)
         gevent.spawn(self._beat)
         gevent.spawn(self._listen)
@@ -89,6 +97,19 @@ class Lifeline:
         except OSError:
             _die()
         self._unsent = self._unsent[sent:]
+
+    def count(self, sessions: int) -> None:
+        """We have so many sessions now. Told at once, and then at most each `COUNT_S`."""
+        self._sessions = sessions
+        if not self._counting:
+            self._tell_count()
+
+    def _tell_count(self) -> None:
+        self._counting = self._sessions != self._told_sessions
+        if self._counting:
+            self._told_sessions = self._sessions
+            self.report(sessions=self._sessions)
+            gevent.get_hub().loop.timer(COUNT_S).start(self._tell_count)
 
     def tell_store(self, answered: Callable[[], bool], fault: Callable[[], StoreError | None]) -> None:
         """Tell the master once the store has answered; and until then, that it can be reached and must not be used."""
@@ -132,11 +153,21 @@ class Lifeline:
             if self.on_status:
                 self.on_status(order["status"])
         elif order.get("do") == "drain":
+            self.closing = order.get("closing")
             self._drain(float(order["timeout_s"]), float(order["grace_s"]))
         elif order.get("do") == "stop" and self.on_stop:
             gevent.spawn(self.on_stop)
         elif order.get("do") == "certificates" and self.on_certificates:
             self.on_certificates({path: base64.b64decode(content) for path, content in order["files"].items()})
+
+        elif order.get("do") == "cover" and self.on_cover:
+            self.on_cover(order["slots"])
+
+    def _leave(self) -> None:
+        """Somebody sent a SIGTERM to this very process: others go on, and accept what waits for us."""
+        self.report(leaving="TERM")
+        self.closing = []
+        self._drain(self._drain_timeout_s, 0.0)
 
     def _drain(self, timeout_s: float, grace_s: float) -> None:
         if self.on_drain:

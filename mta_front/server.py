@@ -6,6 +6,7 @@ Knows no store, no master and no settings file: `worker` builds one from the set
 from __future__ import annotations
 
 import _socket
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -44,6 +45,10 @@ class Server:
         self._listeners: list[Listener] = []
         self._resolver: SystemResolver | None = None
         self._started = False
+        self.connections = 0
+        """Accepted, and not yet closed."""
+        self.on_change: Callable[[], object] = lambda: None
+        """Called at each change of `connections`; must not block."""
         self.greenlets: set[Any] = set()
 
     @property
@@ -58,7 +63,7 @@ class Server:
         hooks: Hooks,
         tally: Tally | None = None,
         guard: Guard = OPEN,
-    ) -> None:
+    ) -> Listener:
         """Serve `sock` (listening, non-blocking; it stays the caller's). `tally`: sessions at once, default any.
         `guard`: the limits beyond one session, default none.
 
@@ -74,6 +79,8 @@ class Server:
             if roster.full or not counted.enter():
                 return False
             roster.admit()
+            self.connections += 1
+            self.on_change()
             return True
 
         def serve(accepted: _socket.socket, peer: Any) -> None:
@@ -82,11 +89,15 @@ class Server:
             finally:
                 counted.leave()
                 roster.release()
+                self.connections -= 1
+                self.on_change()
 
         refusal = b"" if options.secure else replies.TOO_MANY_CONNECTIONS.wire  # nothing in clear to who expects TLS
-        self._listeners.append(Listener(sock, serve, admit, partial(self._sink.fault, where="accept"), refusal))
+        listener = Listener(sock, serve, admit, partial(self._sink.fault, where="accept"), refusal)
+        self._listeners.append(listener)
         if self._started:
-            self._listeners[-1].start()
+            listener.start()
+        return listener
 
     def _serve(self, options: SessionOptions, hooks: Hooks, guard: Guard, sock: _socket.socket, peer: Any) -> None:
         try:

@@ -39,6 +39,7 @@ def _serve(child: ChildContext) -> int:
     from mta_front.policy.front import Front
     from mta_front.policy.limiting import Limiting
     from mta_front.policy.relaycontrol import RelayControl
+    from mta_front.reach import Reach
     from mta_front.server import Server
     from mta_front.settings.limitoptions import limit_options
     from mta_front.store.client import StoreOptions
@@ -51,10 +52,12 @@ def _serve(child: ChildContext) -> int:
     sink = Several(MetricEvents(Metrics()), LogEvents())
     report_faults(sink.fault)
     server = Server(sink, settings.server.max_connections)
+    reach = Reach(child.others)
 
     def drain(timeout_s: float, grace_s: float) -> None:
         gevent.sleep(grace_s)
-        server.stop_accepting()
+        reach.end(lifeline.closing)
+        gevent.sleep(0)  # who was accepted last is a session from the next turn on
         server.drain(timeout_s - grace_s)
         ended.set()
 
@@ -62,9 +65,10 @@ def _serve(child: ChildContext) -> int:
         child.control,
         on_drain=drain,
         on_stop=ended.set,
+        on_cover=reach.cover,
         drain_timeout_s=settings.server.drain_timeout_s,
-        drain_grace_s=settings.server.drain_grace_s,
     )
+    server.on_change = lambda: lifeline.count(server.connections)
     lifeline.start()
 
     store = StoreOptions.of(settings, child.store_url)
@@ -106,20 +110,11 @@ def _serve(child: ChildContext) -> int:
             unlisted_senders=settings.auth.unlisted_senders,
             null_sender=settings.auth.null_sender,
         )
-        server.add(sock, options, front, tallies[name], limiting)
+        reach.add(name, server.add(sock, options, front, tallies[name], limiting), sock)
     server.start()
     lifeline.report(ready={"accepting": True})
 
-    def tell_sessions() -> None:
-        told = -1
-        while True:
-            if server.sessions != told:
-                told = server.sessions
-                lifeline.report(sessions=told)
-            gevent.sleep(1.0)
-
     lifeline.tell_store(lambda: spool.answered, lambda: spool.fault)
-    gevent.spawn(tell_sessions)
     ended.wait()
     logins.close()
     limits.close()

@@ -6,7 +6,9 @@ Redis or OpenSSL (the master must stay free of threads, hubs and connections).
 
 The control socket carries JSON lines both ways (see `mta_front.lifeline` for the child's side):
 
-    master -> child   {"do": "drain", "grace_s": 5.0, "timeout_s": 30.0}   both counted from now
+    master -> child   {"do": "drain", "grace_s": 5.0, "timeout_s": 30.0, "closing": ["mx"]}
+                                                           both counted from now; the listeners whose sockets go away
+                      {"do": "cover", "slots": [2, 3]}     to workers: accept for these slots too, and for no others
                       {"do": "stop"}
                       {"do": "certificates", "files": {path: base64}}      to workers, when one of the files changed
                       {"status": {...}}                                    to the admin only
@@ -14,7 +16,9 @@ The control socket carries JSON lines both ways (see `mta_front.lifeline` for th
                       {"ready": {"accepting": true}}
                       {"store": {"answered": true}}
                       {"store": {"unfit": "appendfsync is no, must be always"}}   only before it has answered
-                      {"sessions": 12}
+                      {"sessions": 12}                     at each change, 50 times a second at most
+                      {"leaving": "TERM"}                  it drains by itself, and needs a successor
+                      {"renew": "5000 sessions served"}    it serves on, and wants a successor
                       {"fault": "ImportError: ..."}                        why it is about to exit
 
 End of file on it means that the other side is dead.
@@ -47,6 +51,8 @@ class ChildContext:
     """Worker: (listener's name, listening socket of this slot). Relay: [].
     Admin: [("admin", socket)], and ("agent", socket) where HAProxy asks.
     """
+    others: dict[int, list[tuple[str, socket.socket]]] = field(default_factory=dict)
+    """Worker: the same for every other slot, to accept from when the master says so."""
     control: socket.socket
     """One end of an AF_UNIX stream pair; the master holds the other."""
     metrics_dir: str

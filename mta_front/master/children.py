@@ -1,6 +1,7 @@
-"""The children: who fills which place, who is late, who ended, and who is to be started again.
+"""The children: who fills which place, who follows whom, who is late, who ended, and who is to be started again.
 
-A place is what there is to fill (slot 2, relay 0, the admin); a child is the process that fills it now.
+A child in service is replaced without a gap: its successor boots beside it, takes over when it is ready, and only then
+the old one drains. Both hold the same sockets, so nothing that waits there is lost.
 """
 
 from __future__ import annotations
@@ -13,75 +14,21 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from mta_front.master.backoff import Pace
 from mta_front.master.child import ChildContext, Kind, Main
-from mta_front.master.control import Control
 from mta_front.master.failure import CannotStart
 from mta_front.master.forking import fork_child
+from mta_front.master.generation import Generation
 from mta_front.master.heartbeat import Heartbeat
-from mta_front.master.keyfiles import KeyFiles
 from mta_front.master.lanes import Lanes
+from mta_front.master.places import NAMES, Child, Place
 from mta_front.observe import log
 
-if TYPE_CHECKING:
-    from mta_front.config import Settings
-
-PLACE_NAMES: dict[Kind, str] = {"worker": "slot", "relay": "relay", "admin": "admin"}
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """One process."""
-
-    pid: int
-    lane: int
-    control: Control
-    heartbeat: Heartbeat
-    accepting: bool = False
-    ending: bool = False
-    """It was told to drain or to stop."""
-    sessions: int = 0
-    fault: str = ""
-    """What it said about its end."""
-    killed: bool = False
-
-    @property
-    def state(self) -> str:
-        if self.ending:
-            return "draining"
-        return "ready" if self.heartbeat.ready_at else "booting"
-
-
-@dataclass(slots=True, eq=False)
-class Place:
-    """What a child fills."""
-
-    kind: Kind
-    index: int
-    child: Child | None = None
-    due_at: float = 0.0
-    short_lives: int = 0
-    restarts: int = 0
-    sockets: list[tuple[str, socket.socket]] = field(default_factory=list)
-
-    def row(self, now: float) -> dict[str, Any]:
-        """Its part of the status."""
-        child = self.child
-        row: dict[str, Any] = {"kind": self.kind, "index": self.index, "restarts": self.restarts}
-        if child is None:
-            return row | {"pid": 0, "state": "none", "accepting": False, "sessions": 0}
-        return row | {
-            "pid": child.pid,
-            "lane": child.lane,
-            "state": child.state,
-            "accepting": child.accepting,
-            "sessions": child.sessions,
-            "silent_s": round(now - child.heartbeat.heard_at, 1) if child.heartbeat.heard_at else None,
-        }
+MARGIN_S = 2.0
+"""What a child that leaves may take beyond the time that it was told."""
 
 
 class Children:
@@ -89,44 +36,88 @@ class Children:
 
     def __init__(
         self,
-        settings: Settings,
         mains: Mapping[Kind, Main],
         pace: Pace,
         lanes: Lanes,
         selector: selectors.BaseSelector,
-        store_url: str,
-        key_files: KeyFiles,
+        generation: Generation,
         close_others: Callable[[ChildContext], None],
     ) -> None:
         """`close_others` runs in each new child."""
-        self._settings = settings
         self._mains = mains
         self._pace = pace
         self._lanes = lanes
         self._selector = selector
-        self._store_url = store_url
-        self._key_files = key_files
         self._close_others = close_others
         self._log = log.logger()
         self._boot_failures = Counter[Kind]()
         self._were_ready = set[Kind]()
         self._found_fit = set[Kind]()
         self._unfit_store: dict[Kind, str] = {}  # what it said to kinds that have not found it fit yet
+        self._gone_restarts = Counter[Kind]()
+        self._left: list[Place] = []  # no longer places, but somebody drains there
+        self.generation = generation
         self.places: list[Place] = []
         self.respawning = True
+        self.hold = False
+        """Successors that are ready wait for `promote`: a reload exchanges all at once."""
+        self.failed_successor = ""
+        """Why the last successor that came to nothing did."""
         self.store_answered = False
         """Some child has had an answer from the store since the master started."""
         self.changed = True
         """Something happened that the admin should know."""
 
-    def add(self, kind: Kind, index: int, sockets: list[tuple[str, socket.socket]]) -> None:
+    # -- places --------------------------------------------------------------------------------------------------
+
+    def add(self, kind: Kind, index: int, *, counted: bool = True) -> Place:
         """A place that is to be filled from now on."""
-        self.places.append(Place(kind, index, sockets=sockets))
+        place = Place(kind, index, counted=counted)
+        self.places.append(place)
+        return place
+
+    def of(self, kind: Kind) -> list[Place]:
+        """The places of a kind, by number."""
+        return sorted((place for place in self.places if place.kind == kind), key=lambda place: place.index)
+
+    def remove(self, place: Place) -> None:
+        """A place that is not wanted any more: whoever is in it drains."""
+        self.places.remove(place)
+        self._left.append(place)
+        self._gone_restarts[place.kind] += place.restarts
+        for child in (place.successor, place.child):
+            if child:
+                self._leave(place, child)
+        place.child = place.successor = None
+        self._forget_left()
+
+    def succeed(self, place: Place, generation: Generation) -> None:
+        """Start a successor to whoever is in this place, beside him."""
+        if place.successor:
+            self._leave(place, place.successor)
+        place.successor = self._spawn(place, generation, time.monotonic())
+
+    def promote(self, place: Place, closing: Iterable[str] = ()) -> None:
+        """The successor takes over; who was there drains. `closing`: the listeners whose sockets go away."""
+        before, place.child, place.successor = place.child, place.successor, None
+        place.renewal = ""
+        place.short_lives = 0
+        place.counted = True
+        if before:
+            self._leave(place, before, closing)
+        self.changed = True
+
+    def dismiss_successors(self) -> None:
+        """Nothing comes of them: whoever was to be succeeded stays."""
+        for place in self.places:
+            if place.successor:
+                self._leave(place, place.successor)
+                place.successor = None
 
     def alive(self, kinds: Iterable[Kind]) -> list[Child]:
         """The living processes of these kinds."""
         wanted = set(kinds)
-        return [place.child for place in self.places if place.child and place.kind in wanted]
+        return [child for place in (*self.places, *self._left) if place.kind in wanted for child in place.living]
 
     def all_ready(self) -> bool:
         """Whether every place is filled by a process that works, and every worker accepts."""
@@ -134,6 +125,8 @@ class Children:
             place.child and place.child.state == "ready" and (place.child.accepting or place.kind != "worker")
             for place in self.places
         )
+
+    # -- time ----------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Do what is due: start who is missing, kill who is late.
@@ -145,53 +138,78 @@ class Children:
             _, reason = self._unfit_store.popitem()
             raise CannotStart(os.EX_CONFIG, f"the store cannot be trusted with mail: {reason}")
         for place in self.places:
-            child = place.child
-            if child is None:
-                if self.respawning and now >= place.due_at:
-                    self._spawn(place, now)
-                continue
-            child.control.flush()
-            reason = child.heartbeat.lateness(now)
-            if reason and not child.killed:
-                self._log.error(f"{place.kind} killed", reason=reason, **self._names(place, child))
-                self.kill([child])
+            if self._lacks(place) and now >= place.due_at:
+                if place.child:
+                    place.successor = self._spawn(place, self.generation, now)
+                else:
+                    place.child = self._spawn(place, self.generation, now)
+        for place in (*self.places, *self._left):
+            for child in place.living:
+                child.control.flush()
+                reason = child.heartbeat.lateness(now)
+                if now >= child.end_by_at:
+                    reason = "did not end in time"
+                if reason and not child.killed:
+                    self._log.error(f"{place.kind} killed", reason=reason, **place.names(child))
+                    self.kill([child])
+
+    def _lacks(self, place: Place) -> bool:
+        """Whether somebody is to be started in it."""
+        if not self.respawning:
+            return False
+        return not place.child or bool(place.renewal and not place.successor and not self.hold)
 
     def due_at(self) -> float:
         """When `tick` has something to do again."""
-        due = [
-            place.child.heartbeat.deadline_at() if place.child else place.due_at
-            for place in self.places
-            if (place.child and not place.child.killed) or (not place.child and self.respawning)
-        ]
+        due = [place.due_at for place in self.places if self._lacks(place)]
+        due += [min(child.heartbeat.deadline_at(), child.end_by_at) for child in self.alive(NAMES) if not child.killed]
         return min(due, default=float("inf"))
 
     def reaped(self, pid: int, how: str, now: float) -> bool:
         """A process ended. False if it is none of ours. Raises CannotStart when its kind never gets ready."""
-        place = next((place for place in self.places if place.child and place.child.pid == pid), None)
-        if place is None or place.child is None:
-            return False
-        child, place.child = place.child, None
+        for place in (*self.places, *self._left):
+            for child in place.living:
+                if child.pid == pid:
+                    self._bury(place, child, how, now)
+                    return True
+        return False
+
+    def _bury(self, place: Place, child: Child, how: str, now: float) -> None:
+        place.living.remove(child)
         self._drop_control(place, child)
         self._lanes.give_back(child.lane)
         self.changed = True
+        self._forget_left()
         if child.ending:
+            if child is place.child:
+                place.child = None
             write = self._log.info if how == "exit 0" else self._log.warning
-            write(f"{place.kind} ended", how=how, **self._names(place, child))
-            return True
-        self._count_life(place, child, now)
+            write(f"{place.kind} ended", how=how, **place.names(child))
+            return
+        if child is place.successor:
+            place.successor = None
+            place.short_lives += 1
+            place.due_at = now + self._pace.delay_s(place.short_lives, was_ready=False)
+            self.failed_successor = f"the new {place.kind} {place.index} cannot start: {child.fault or how}"
+        else:
+            place.child = None
+            self._count_life(place, child, now)
+            if place.successor and place.successor.heartbeat.ready_at and not self.hold:
+                self.promote(place)
         self._log.error(
             f"{place.kind} died",
             how=how,
             **({"fault": child.fault} if child.fault else {}),
             again_in_s=round(max(0.0, place.due_at - now), 3) if self.respawning else None,
-            **self._names(place, child),
+            **place.names(child),
         )
         if self._boot_failures[place.kind] >= self._pace.boot_attempts and place.kind not in self._were_ready:
             raise CannotStart(
                 os.EX_SOFTWARE,
                 f"no {place.kind} can start: {self._boot_failures[place.kind]} tries, the last: {child.fault or how}",
             )
-        return True
+
+    # -- orders --------------------------------------------------------------------------------------------------
 
     def order(self, kinds: Iterable[Kind], **order: Any) -> None:
         """Tell all processes of these kinds to drain or to stop."""
@@ -202,9 +220,10 @@ class Children:
 
     def hand_out_certificates(self) -> None:
         """Give the workers what the files hold now."""
-        files = {path: base64.b64encode(content).decode() for path, content in self._key_files.files.items()}
+        files = {path: base64.b64encode(held).decode() for path, held in self.generation.key_files.files.items()}
         for child in self.alive(["worker"]):
-            child.control.order(do="certificates", files=files)
+            if child.generation is self.generation:
+                child.control.order(do="certificates", files=files)
 
     def kill(self, children: Iterable[Child]) -> None:
         """SIGKILL; they are reaped later."""
@@ -220,27 +239,52 @@ class Children:
 
     def forgive(self, lost_s: float) -> None:
         """The master stood still: nobody is late for that."""
-        for child in self.alive(PLACE_NAMES):
+        for child in self.alive(NAMES):
             child.heartbeat.forgive(lost_s)
 
+    def _leave(self, place: Place, child: Child, closing: Iterable[str] = ()) -> None:
+        """While all others go on, this one drains: at once, nobody has to be told before."""
+        timeout_s = child.generation.settings.server.drain_timeout_s
+        child.end_by_at = time.monotonic() + timeout_s + MARGIN_S
+        if child.heartbeat.ready_at:
+            child.control.order(do="drain", grace_s=0.0, timeout_s=timeout_s, closing=list(closing))
+        else:
+            self.kill([child])  # it serves nobody yet, and may not listen either
+        child.ending = True
+        self._log.info(f"{place.kind} drains", **place.names(child))
+        self.changed = True
+
+    # -- what is told --------------------------------------------------------------------------------------------
+
     def rows(self, now: float) -> list[dict[str, Any]]:
-        """The status of all places."""
-        return [place.row(now) for place in self.places]
+        """The status of all places that are counted on."""
+        return [place.row(now) for place in self.places if place.counted]
+
+    def leaving(self, now: float) -> list[dict[str, Any]]:
+        """The status of those that drain while others go on."""
+        return [
+            {"kind": place.kind, "index": place.index} | child.row(now)
+            for place in (*self.places, *self._left)
+            for child in place.living
+            if child.ending and child is not place.child
+        ]
 
     def restarts(self) -> dict[str, int]:
-        """How many processes of each kind were replaced."""
-        counts: dict[str, int] = {**dict.fromkeys(PLACE_NAMES, 0)}
+        """How many processes of each kind were replaced because they died."""
+        counts: dict[str, int] = {kind: self._gone_restarts[kind] for kind in NAMES}
         for place in self.places:
             counts[place.kind] += place.restarts
         return counts
 
-    def close_in_child(self, context: ChildContext) -> None:
+    def close_in_child(self, context: ChildContext | None) -> None:
         """In a new child: close the control sockets of its siblings, and their lanes."""
-        for child in self.alive(PLACE_NAMES):
+        for child in self.alive(NAMES):
             child.control.close()
-        self._lanes.keep_only(context.lane)
+        self._lanes.keep_only(context.lane if context else -1)
 
-    def _spawn(self, place: Place, now: float) -> None:
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def _spawn(self, place: Place, generation: Generation, now: float) -> Child | None:
         lane = self._lanes.take()
 
         def make(control: socket.socket) -> ChildContext:
@@ -248,13 +292,14 @@ class Children:
                 kind=place.kind,
                 index=place.index,
                 lane=lane,
-                settings=self._settings,
-                sockets=place.sockets,
+                settings=generation.settings,
+                sockets=generation.sockets_of(place.kind, place.index),
+                others=generation.others_of(place.kind, place.index),
                 control=control,
                 metrics_dir=str(self._lanes.metrics_dir),
                 clients_dir=str(self._lanes.clients_dir),
-                key_files=self._key_files.files if place.kind == "worker" else {},
-                store_url=self._store_url,
+                key_files=generation.key_files.files if place.kind == "worker" else {},
+                store_url=generation.store_url,
             )
 
         try:
@@ -263,16 +308,22 @@ class Children:
             self._lanes.give_back(lane)
             place.short_lives += 1
             place.due_at = now + self._pace.delay_s(place.short_lives, was_ready=False)
+            self.failed_successor = f"cannot fork a {place.kind}: {error.strerror}"
             self._log.error(
                 f"cannot fork a {place.kind}", error=error.strerror, again_in_s=round(place.due_at - now, 3)
             )
-            return
+            return None
         self._lanes.note(lane, f"pid {pid} ({place.kind} {place.index})\n")
-        server = self._settings.server
-        heartbeat = Heartbeat(now, server.boot_timeout_s, server.heartbeat_timeout_s)
-        child = place.child = Child(pid, lane, control, heartbeat)
-        self._selector.register(control.socket, selectors.EVENT_READ, lambda: self._hear(place, child))
-        self._log.info(f"{place.kind} started", **self._names(place, child))
+        server = generation.settings.server
+        child = Child(pid, lane, control, Heartbeat(now, server.boot_timeout_s, server.block_kill_s), generation)
+        self.watch(place, child)
+        self._log.info(f"{place.kind} started", **place.names(child))
+        return child
+
+    def watch(self, place: Place, child: Child) -> None:
+        """A process that lives in this place: hear what it says."""
+        place.living.append(child)
+        self._selector.register(child.control.socket, selectors.EVENT_READ, lambda: self._hear(place, child))
         self.changed = True
 
     def _hear(self, place: Place, child: Child) -> None:
@@ -282,19 +333,15 @@ class Children:
             return
         now = time.monotonic()
         for report in reports:
-            child.heartbeat.heard(now)
             self._note(place, child, report, now)
 
     def _note(self, place: Place, child: Child, report: dict[str, Any], now: float) -> None:
+        child.heartbeat.heard(now)
         match report:
+            case {"sessions": int(sessions)}:
+                child.sessions = sessions
             case {"ready": {"accepting": bool(accepting)}}:
-                if not child.heartbeat.ready_at:
-                    booted_s = round(now - child.heartbeat.born_at, 3)
-                    self._log.info(f"{place.kind} ready", after_s=booted_s, **self._names(place, child))
-                child.heartbeat.ready(now)
-                child.accepting = accepting
-                self._were_ready.add(place.kind)
-                self.changed = True
+                self._note_ready(place, child, accepting, now)
             case {"store": {"answered": bool(answered)}}:
                 self.store_answered |= answered
                 self._found_fit.add(place.kind)
@@ -304,10 +351,31 @@ class Children:
                 # A relay finds fit what workers may not: it asks less of a store that it only drains.
                 if place.kind not in self._found_fit:
                     self._unfit_store[place.kind] = reason
-            case {"sessions": int(sessions)}:
-                child.sessions = sessions
+            case {"leaving": str(reason)} if not child.ending:
+                self._log.info(f"{place.kind} leaves by itself", reason=reason, **place.names(child))
+                child.ending = True
+                child.end_by_at = now + child.generation.settings.server.drain_timeout_s + MARGIN_S
+                if child is place.child:
+                    place.child = None
+                self.changed = True
+            case {"renew": str(reason)} if child is place.child and not place.renewal:
+                self._log.info(f"{place.kind} is to be replaced", reason=reason, **place.names(child))
+                place.renewal = reason
             case {"fault": str(fault)}:
                 child.fault = fault
+
+    def _note_ready(self, place: Place, child: Child, accepting: bool, now: float) -> None:
+        if not child.heartbeat.ready_at:
+            booted_s = round(now - child.heartbeat.born_at, 3)
+            self._log.info(f"{place.kind} ready", after_s=booted_s, **place.names(child))
+        child.heartbeat.ready(now)
+        child.accepting = accepting
+        self._were_ready.add(place.kind)
+        self.changed = True
+        if child is place.child:
+            place.counted = True
+        elif child is place.successor and not self.hold:
+            self.promote(place)
 
     def _count_life(self, place: Place, child: Child, now: float) -> None:
         """What this end means for the next start."""
@@ -320,20 +388,15 @@ class Children:
         if not was_ready:
             self._boot_failures[place.kind] += 1
 
+    def _forget_left(self) -> None:
+        self._left = [place for place in self._left if place.living]
+
     def _drop_control(self, place: Place, child: Child) -> None:
         """Stop to listen, after a last look: why it ended may still lie there."""
         if child.control.closed:
             return
         self._selector.unregister(child.control.socket)
-        for report in self._rest(child):
-            self._note(place, child, report, time.monotonic())
-        child.control.close()
-
-    @staticmethod
-    def _rest(child: Child) -> Iterator[dict[str, Any]]:
         while reports := child.control.receive():
-            yield from reports
-
-    @staticmethod
-    def _names(place: Place, child: Child) -> dict[str, Any]:
-        return {PLACE_NAMES[place.kind]: place.index, "pid": child.pid, "lane": child.lane}
+            for report in reports:
+                self._note(place, child, report, time.monotonic())
+        child.control.close()

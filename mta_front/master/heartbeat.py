@@ -1,7 +1,7 @@
 """When a child is late: pure, on times that the supervisor gives.
 
-A child has `boot_timeout_s` to say that it is ready, and after that never more than `heartbeat_timeout_s` between two
-lines. Who is late is killed and replaced: a hub that no greenlet leaves does not answer its clients either.
+A child has `boot_timeout_s` to say that it is ready, and after that never more than `block_kill_s` between two
+beats. Who is late is killed and replaced: a hub that no greenlet leaves does not answer its clients either.
 """
 
 from __future__ import annotations

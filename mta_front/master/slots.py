@@ -1,21 +1,24 @@
 """Slots: the numbered places that workers fill, and the listening sockets of each.
 
-The master opens every socket at start and holds it: a connection that waits in a slot's accept queue survives the death
-of its worker. A TCP address has one socket for each slot, between which the kernel spreads connections; the slots of a
-Unix socket share one, since AF_UNIX has no SO_REUSEPORT.
+The master opens every socket at start, for as many slots as there may ever be, and holds it: a connection that waits in
+a slot's accept queue survives the death of its worker, and a slot more needs no right to bind. A TCP address has one
+socket for each slot, between which connections are steered (`master.steering`); the slots of a Unix socket share one,
+since AF_UNIX has no SO_REUSEPORT.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mta_front.master.sockets import open_tcp, open_unix, remove_unix
+from mta_front.master.steering import steer
+from mta_front.observe import log
 
 if TYPE_CHECKING:
-    from mta_front.config import Bind
+    from mta_front.config import Bind, Settings
 
 
 class Door(Protocol):
@@ -33,15 +36,27 @@ class Door(Protocol):
 
 @dataclass(slots=True)
 class Group:
-    """The sockets of one address of a listener. Of a TCP address, `sockets[i]` is slot i's; a Unix socket is shared."""
+    """The sockets of one address of a listener: one for each slot, or one that all slots share."""
 
     listener: str
     bind: Bind
     sockets: list[socket.socket]
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether each slot has a socket of its own."""
+        return len(self.sockets) > 1
+
     def of(self, slot: int) -> socket.socket:
         """The socket on which this slot's worker accepts."""
-        return self.sockets[slot] if self.bind.kind == "tcp" else self.sockets[0]
+        return self.sockets[slot] if self.is_spread else self.sockets[0]
+
+    def close(self) -> None:
+        """Let go of the address."""
+        if self.bind.kind == "unix":
+            remove_unix(self.sockets[0])
+        for sock in self.sockets:
+            sock.close()
 
 
 class Slots:
@@ -50,31 +65,65 @@ class Slots:
     def __init__(self, count: int) -> None:
         self.count = count
         self.groups: list[Group] = []
+        self._chosen: frozenset[int] = frozenset()
+        self._steers = True
 
-    def open(self, listeners: Iterable[Door], backlog: int) -> None:
-        """Open every address of every listener for every slot. Raises CannotStart; then nothing stays open."""
+    def open(self, listeners: Iterable[Door], backlog: int) -> list[Group]:
+        """The sockets of every address of every listener: those that are open already, and new ones.
+
+        Raises CannotStart; then no more is open than before. `keep` settles it.
+        """
+        before = {str(group.bind): group for group in self.groups}
+        found: list[Group] = []
         try:
             for listener in listeners:
                 for bind in listener.addresses:
-                    if bind.kind == "tcp":
+                    held = before.get(str(bind))
+                    if held:
+                        sockets = held.sockets
+                    elif bind.kind == "tcp":
                         sockets = open_tcp(bind, self.count, backlog)
                     else:
                         sockets = [open_unix(bind, listener.unix_mode, backlog)]
-                    self.groups.append(Group(listener.name, bind, sockets))
+                    found.append(Group(listener.name, bind, sockets))
         except BaseException:
-            self.close()
+            self.drop(found)
             raise
+        self._chosen = frozenset()  # of what is new, nothing is chosen yet
+        return found
 
-    def of(self, slot: int) -> list[tuple[str, socket.socket]]:
-        """The sockets of one slot, each with its listener's name."""
-        return [(group.listener, group.of(slot)) for group in self.groups]
+    def keep(self, groups: list[Group]) -> None:
+        """These are the groups from now on; close all others."""
+        kept = {str(group.bind) for group in groups}
+        for group in self.groups:
+            if str(group.bind) not in kept:
+                group.close()
+        self.groups = groups
+
+    def drop(self, groups: list[Group]) -> None:
+        """What `open` gave is not wanted: close what is new in it."""
+        held = {str(group.bind) for group in self.groups}
+        for group in groups:
+            if str(group.bind) not in held:
+                group.close()
+
+    def steer(self, chosen: Collection[int]) -> None:
+        """From now on these slots get new connections."""
+        wanted = frozenset(chosen)
+        if wanted == self._chosen or not self._steers:
+            return
+        self._chosen = wanted
+        try:
+            for group in self.groups:
+                if group.is_spread and wanted:
+                    steer(group.sockets[0], wanted)
+        except OSError as error:
+            self._steers = False
+            log.logger().warning("the kernel does not steer: connections are spread by a hash", error=error.strerror)
 
     def close(self) -> None:
         """Close all sockets. New connections are refused once the workers have closed theirs too."""
-        for group in self.groups:
-            if group.bind.kind == "unix":
-                remove_unix(group.sockets[0])
-        self.close_all_but(())
+        self.keep([])
 
     def close_all_but(self, kept: Iterable[socket.socket]) -> None:
         """In a child: close what it was not given."""
@@ -83,5 +132,21 @@ class Slots:
             for sock in group.sockets:
                 if sock not in keep:
                     sock.close()
-        if not keep:
-            self.groups.clear()
+
+
+class _AdminDoor:
+    """An address of the admin's, as the slots want to see it: one place, one socket."""
+
+    unix_mode = 0o600
+
+    def __init__(self, name: str, address: Bind) -> None:
+        self.name = name
+        self.addresses = [address]
+
+
+def admin_doors(settings: Settings) -> list[Door]:
+    """The admin's port, and HAProxy's agent's."""
+    doors: list[Door] = [_AdminDoor("admin", settings.admin.address)]
+    if settings.admin.agent_address:
+        doors.append(_AdminDoor("agent", settings.admin.agent_address))
+    return doors

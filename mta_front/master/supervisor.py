@@ -25,17 +25,19 @@ from mta_front.master.child import MAINS, ChildContext, Kind, Main
 from mta_front.master.children import Children
 from mta_front.master.ending import Ending
 from mta_front.master.failure import CannotStart
+from mta_front.master.generation import Generation
 from mta_front.master.keyfiles import KeyFiles
 from mta_front.master.lanes import Lanes
 from mta_front.master.lock import FileLock, hold_data_dir, write_pid_file
 from mta_front.master.signals import Signals
-from mta_front.master.slots import Slots
+from mta_front.master.slots import Slots, admin_doors
 from mta_front.master.store import EmbeddedStore
+from mta_front.master.traffic import Traffic
 from mta_front.observe import log
 from mta_front.settings.tls import tls_of_listeners
 
 if TYPE_CHECKING:
-    from mta_front.config import Bind, Settings
+    from mta_front.config import Settings
 
 TICK_S = 1.0
 """The longest wait of the loop, and the longest that the admin goes without news."""
@@ -96,12 +98,12 @@ class Supervisor:
         self._log = log.logger()
         self._selector = selectors.DefaultSelector()
         self._signals = Signals()
-        self._slots = Slots(settings.server.workers)
+        self._slots = Slots(settings.server.slots)
+        self._traffic = Traffic(self._slots)
         self._admin_slots = Slots(1)
         self._data_dir_lock: FileLock | None = None
         self._pid_file: FileLock | None = None
         self._store: EmbeddedStore | None = None
-        self._key_files = KeyFiles([])
         self._children: Children | None = None
         self._ending: Ending | None = None
         self._told_at = 0.0
@@ -126,33 +128,27 @@ class Supervisor:
         if not settings.store.url:
             self._store = EmbeddedStore(settings, data_dir, self._pace, self._selector)
             self._store.prepare()
-        if not relay_only:
-            self._slots.open(settings.listeners, settings.server.backlog)
-        self._admin_slots.open(_admin_doors(settings), settings.server.backlog)
+        self._slots.keep(self._slots.open([] if relay_only else settings.listeners, settings.server.backlog))
+        self._admin_slots.keep(self._admin_slots.open(admin_doors(settings), settings.server.backlog))
         if settings.server.pid_file:
             self._pid_file = write_pid_file(settings.server.pid_file)
         self._log.info("master started", pid=self._pid, data_dir=str(data_dir))
         for group in (*self._slots.groups, *self._admin_slots.groups):
             self._log.info("listening", listener=group.listener, address=str(group.bind), sockets=len(group.sockets))
-        store_url = self._store.url if self._store else settings.store.url
-        if not relay_only:
-            wanted = [path for options in tls_of_listeners(settings).values() for path in options.files()]
-            self._key_files = KeyFiles(dict.fromkeys(wanted))
-        self._children = Children(
+        wanted = [path for options in tls_of_listeners(settings).values() for path in options.files()]
+        generation = Generation(
             settings,
-            self._mains,
-            self._pace,
-            lanes,
-            self._selector,
-            store_url,
-            self._key_files,
-            self._close_in_child,
+            self._store.url if self._store else settings.store.url,
+            KeyFiles([] if relay_only else dict.fromkeys(wanted)),
+            self._slots.groups,
+            self._admin_slots.groups,
         )
-        self._children.add("admin", 0, self._admin_slots.of(0))
-        for slot in range(0 if relay_only else self._slots.count):
-            self._children.add("worker", slot, self._slots.of(slot))
+        self._children = Children(self._mains, self._pace, lanes, self._selector, generation, self._close_in_child)
+        self._children.add("admin", 0)
+        for slot in range(0 if relay_only else settings.server.workers):
+            self._children.add("worker", slot)
         for relay in range(settings.relay.workers if with_relay or relay_only else 0):
-            self._children.add("relay", relay, [])
+            self._children.add("relay", relay)
 
     def _open_lanes(self, run_dir: Path) -> Lanes:
         try:
@@ -202,24 +198,25 @@ class Supervisor:
         if self._store:
             self._store.tick(now)
         self._children.tick(now)
-        if self._key_files.changed(now):
+        self._traffic.direct(self._children, now)
+        if self._children.generation.key_files.changed(now):
             self._log.info("certificate files changed")
             self._children.hand_out_certificates()
         if self._ending:
             self._ending.tick(now)
+        if self._on_ready and self._children.all_ready() and self._children.store_answered:
+            on_ready, self._on_ready = self._on_ready, None
+            on_ready()
         if self._children.changed or now - self._told_at >= TICK_S:
             self._children.changed = False
             self._told_at = now
             self._children.inform(self._status(now))
-        if self._on_ready and self._children.all_ready() and self._children.store_answered:
-            on_ready, self._on_ready = self._on_ready, None
-            on_ready()
 
     def _due_at(self) -> float:
         assert self._children
         return min(
             self._children.due_at(),
-            self._key_files.due_at(),
+            self._children.generation.key_files.due_at(),
             self._store.due_at() if self._store else float("inf"),
             self._ending.due_at() if self._ending else float("inf"),
             0.0 if self._children.changed else float("inf"),
@@ -299,6 +296,7 @@ class Supervisor:
             "state": "draining" if self._ending else "running",
             "listeners": [{"name": group.listener, "address": str(group.bind)} for group in self._slots.groups],
             "children": children.rows(now),
+            "leaving": children.leaving(now),
             "store": store | {"answered": children.store_answered},
             "restarts": restarts,
         }
@@ -311,8 +309,9 @@ class Supervisor:
         self._selector.close()
         self._signals.close()
         self._children.close_in_child(context)
+        given = [sock for sockets in (context.sockets, *context.others.values()) for _, sock in sockets]
         for slots in (self._slots, self._admin_slots):
-            slots.close_all_but([sock for _, sock in context.sockets])
+            slots.close_all_but(given)
         if self._store:
             self._store.close()
         for lock in (self._data_dir_lock, self._pid_file):
@@ -340,23 +339,6 @@ class Supervisor:
             self._data_dir_lock.close()
         self._selector.close()
         self._signals.restore()
-
-
-class _AdminDoor:
-    """An address of the admin's, as the slots want to see it: one place, one socket."""
-
-    unix_mode = 0o600
-
-    def __init__(self, name: str, address: Bind) -> None:
-        self.name = name
-        self.addresses = [address]
-
-
-def _admin_doors(settings: Settings) -> list[_AdminDoor]:
-    doors = [_AdminDoor("admin", settings.admin.address)]
-    if settings.admin.agent_address:
-        doors.append(_AdminDoor("agent", settings.admin.agent_address))
-    return doors
 
 
 def how_it_ended(status: int) -> str:

@@ -42,8 +42,14 @@ class Listener:
         self._watcher: Any = None
         self._pause: Any = None
 
+    def on(self, sock: _socket.socket) -> Listener:
+        """The same for another socket, not started."""
+        return Listener(sock, self._serve, self._admit, self._failed, self._refusal)
+
     def start(self) -> None:
         """Begin to accept."""
+        if self._watcher is not None:
+            return
         loop = gevent.get_hub().loop
         self._watcher = loop.io(self._sock.fileno(), _READ)
         self._pause = loop.timer(PAUSE_S)
@@ -57,27 +63,34 @@ class Listener:
                 watcher.close()
         self._watcher = self._pause = None
 
-    def _accept(self) -> None:
-        """Runs in the hub: must not block."""
+    def finish(self) -> None:
+        """Accept what still waits, then no more: the socket is about to be closed, which would reset it."""
+        self.stop()
+        while self._accept():
+            pass
+
+    def _accept(self) -> bool:
+        """Runs in the hub: must not block. Whether more may wait."""
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 fd, peer = _socket.socket._accept(self._sock)  # type: ignore[attr-defined]
             except BlockingIOError:
-                return
+                return False
             except ConnectionError:
                 continue  # ECONNABORTED: it came and went
             except OSError as error:
                 self._failed(error)
-                if error.errno in _EXHAUSTED:
+                if error.errno in _EXHAUSTED and self._watcher is not None:
                     self._watcher.stop()
                     self._pause.start(lambda: self._watcher.start(self._accept))
-                return
+                return False
             sock = _socket.socket(self._family, self._type, self._proto, fileno=fd)
             sock.setblocking(False)
             if self._admit():
                 gevent.spawn_raw(self._serve, sock, peer)
             else:
                 self._turn_away(sock)
+        return True
 
     def _turn_away(self, sock: _socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -13,6 +13,9 @@ class Server(Section):
 
     name: HostName = Field(default="", description='name in the greeting and in Received:; "" = the name of the host')
     workers: int = Field(default=0, ge=0, le=512, description="front workers; 0 = one for each CPU")
+    max_workers: int = Field(
+        default=0, ge=0, le=512, description="how far the signal TTIN can go; 0 = twice as many as workers"
+    )
     data_dir: Directory = Field(
         default="var",
         validate_default=True,
@@ -29,5 +32,12 @@ class Server(Section):
     pid_file: OptionalPath = Field(
         default="", validate_default=True, description='file that holds the pid of the master; "" = none'
     )
-    heartbeat_timeout_s: Seconds = Field(default=30.0, description="a worker silent for so long is killed and replaced")
+    block_kill_s: Seconds = Field(
+        default=30.0, description="a process that stands still for so long is killed and replaced"
+    )
     boot_timeout_s: Seconds = Field(default=60.0, description="a worker not ready after so long is killed and replaced")
+
+    @property
+    def slots(self) -> int:
+        """The places for workers that listeners have sockets for. `workers` must be settled."""
+        return max(self.workers, self.max_workers or min(512, 2 * self.workers))

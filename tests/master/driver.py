@@ -7,10 +7,10 @@ its descriptors, lane, sockets, signals.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -32,14 +32,16 @@ def serve(child: ChildContext, plan: dict[str, Any]) -> int:
     monkey.patch_all()
     import gevent
     from gevent.event import Event
-    from gevent.server import StreamServer
     from gevent.socket import socket as GreenSocket  # noqa: N812
 
     from mta_front.lifeline import Lifeline
+    from mta_front.net.listener import Listener
+    from mta_front.reach import Reach
 
     ended = Event()
     heard: list[Any] = []
-    servers: list[StreamServer] = []
+    reach = Reach(child.others)
+    sessions = 0
 
     def drain(deadline_s: float, grace_s: float) -> None:
         heard.append(["drain", deadline_s, grace_s])
@@ -47,23 +49,33 @@ def serve(child: ChildContext, plan: dict[str, Any]) -> int:
         if plan.get("never_ends"):
             return
         gevent.sleep(grace_s)
-        if plan.get("close_on_drain"):
-            for server in servers:
-                server.close()
+        reach.end(lifeline.closing)
         gevent.sleep(plan.get("drain_s", 0.0))
         ended.set()
 
-    lifeline = Lifeline(child.control, on_drain=drain, on_stop=ended.set)
+    lifeline = Lifeline(child.control, on_drain=drain, on_stop=ended.set, on_cover=reach.cover)
     lifeline.start()
 
-    def answer(client: Any, _address: Any) -> None:
-        client.sendall(f"{child.index} {os.getpid()}\n".encode())
-        client.recv(1)
+    def admit() -> bool:
+        nonlocal sessions
+        sessions += 1
+        lifeline.count(sessions)
+        return True
 
-    for _, sock in child.sockets:
-        green = GreenSocket(sock.family, socket.SOCK_STREAM, fileno=sock.detach())
-        servers.append(StreamServer(green, answer))
-        servers[-1].start()
+    def answer(accepted: Any, _address: Any) -> None:
+        nonlocal sessions
+        client = GreenSocket(accepted.family, accepted.type, fileno=accepted.detach())
+        with contextlib.suppress(OSError):
+            client.sendall(f"{child.index} {os.getpid()}\n".encode())
+            client.recv(1)
+        client.close()
+        sessions -= 1
+        lifeline.count(sessions)
+
+    for name, sock in child.sockets:
+        listener = Listener(sock, answer, admit, lambda error: note(child, "fault", repr(error)), b"")
+        reach.add(name, listener, sock)
+        listener.start()
     lifeline.report(ready={"accepting": True})
     if child.index in plan.get("unfit", []):
         first = Path(os.environ["DRIVER_NOTES"])

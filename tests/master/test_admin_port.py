@@ -53,7 +53,7 @@ def test_on_a_unix_socket(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5.0)
             client.connect(str(path))
-            client.sendall(request + b" HTTP/1.0\r\n\r\n")
+            client.sendall(request + b" HTTP/1.0\r\nHost: localhost\r\n\r\n")
             return b"".join(iter(lambda: client.recv(65536), b""))
 
     front.await_event("admin ready")

@@ -91,11 +91,11 @@ def test_directories_are_private(tmp_path: Path) -> None:
 def test_a_child_has_nothing_of_the_masters_but_what_it_was_given(tmp_path: Path) -> None:
     port = free_port()
     binds = [f"127.0.0.1:{port}", f"unix:{tmp_path}/mx.sock"]
-    pid_file = {"pid_file": str(tmp_path / "front.pid"), "workers": 3}
+    pid_file = {"pid_file": str(tmp_path / "front.pid"), "workers": 3, "max_workers": 5}
     front = Driven(tmp_path, listener={"bind": binds}, server=pid_file).start()
     (note,) = front.notes("start", index=1)
     sockets = [target for target in note["fds"].values() if target.startswith("socket:")]
-    assert len(sockets) == 3, "two listening sockets and the control socket"
+    assert len(sockets) == 7, "those of all slots, for it may have to accept for others, and the control socket"
     assert [name for name, _ in note["sockets"]] == ["mx", "mx"]
     files = [target for fd, target in note["fds"].items() if int(fd) > 2 and str(tmp_path) in target]
     assert files == [str(tmp_path / "var" / "run" / "lanes" / str(note["lane"]))]

@@ -92,16 +92,14 @@ def test_a_kind_that_worked_once_is_tried_for_ever(tmp_path: Path) -> None:
 
 def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
     """Its hub hangs: it sends no beats, and its clients get no answers either."""
-    front = Driven(
-        tmp_path, {"worker": {"freeze_after_s": 0.1}}, server={"workers": 1, "heartbeat_timeout_s": 1.5}
-    ).launch()
+    front = Driven(tmp_path, {"worker": {"freeze_after_s": 0.1}}, server={"workers": 1, "block_kill_s": 1.5}).launch()
     line = front.await_event("worker killed")
     assert line["reason"] == "silent for 1.5 s"
     front.await_event("worker ready", count=2)
 
 
 def test_a_master_that_stood_still_blames_nobody(tmp_path: Path) -> None:
-    front = Driven(tmp_path, server={"workers": 1, "heartbeat_timeout_s": 1.2}).start()
+    front = Driven(tmp_path, server={"workers": 1, "block_kill_s": 1.2}).start()
     before = front.status()["children"]
     children = [row["pid"] for row in before]
     for pid in (front.pid, *children):

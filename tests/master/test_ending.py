@@ -56,7 +56,7 @@ def test_readiness_goes_at_once_and_connections_are_taken_until_the_grace_ends(t
 
 def test_the_master_lets_go_of_its_sockets_when_the_grace_ends(tmp_path: Path) -> None:
     """Workers close theirs; if the master kept its own, clients would wait in a queue that nobody empties."""
-    plan = {"worker": {"drain_s": 2.5, "close_on_drain": True}}
+    plan = {"worker": {"drain_s": 2.5}}
     front = Driven(tmp_path, plan, server={"workers": 1, "drain_grace_s": 0.3, "drain_timeout_s": 6.0}).start()
     front.signal(signal.SIGTERM)
 

@@ -23,12 +23,15 @@ from mta_front.lifeline import Lifeline
 control = socket.socket(fileno=int(sys.argv[1]))
 def told(*what):
     lifeline.report(told=what)
-lifeline = Lifeline(control, drain_timeout_s=30.0, drain_grace_s=5.0, beat_s=0.05)
+lifeline = Lifeline(control, drain_timeout_s=30.0, beat_s=0.05)
 lifeline.on_drain = lambda *times: told("drain", *times)
 lifeline.on_stop = lambda: told("stop")
+lifeline.on_cover = lambda slots: told("cover", slots)
 lifeline.on_status = lambda status: told("status", status)
 lifeline.start()
 lifeline.report(ready={"accepting": True})
+for sessions in (1, 2, 1, 2, 3):
+    lifeline.count(sessions)
 gevent.sleep(60)
 """
 
@@ -85,8 +88,14 @@ def test_orders_become_calls(line: Line) -> None:
     assert line.next("told") == ["drain", 9.0, 2.0]
     line.order(status={"state": "running"})
     assert line.next("told") == ["status", {"state": "running"}]
+    line.order(do="cover", slots=[1, 2])
+    assert line.next("told") == ["cover", [1, 2]]
     line.order(do="stop")
     assert line.next("told") == ["stop"]
+
+
+def test_sessions_are_counted_at_once_and_then_together(line: Line) -> None:
+    assert [line.next("sessions") for _ in range(2)] == [1, 3]
 
 
 def test_an_order_that_a_newer_master_may_give_is_ignored(line: Line) -> None:
@@ -96,10 +105,11 @@ def test_an_order_that_a_newer_master_may_give_is_ignored(line: Line) -> None:
     assert line.next("told") == ["stop"]
 
 
-def test_term_is_an_order_to_drain(line: Line) -> None:
+def test_term_is_an_order_to_drain_at_once_since_others_accept(line: Line) -> None:
     line.next("ready")
     line.program.signal(signal.SIGTERM)
-    assert line.next("told") == ["drain", 30.0, 5.0]
+    assert line.next("leaving") == "TERM"
+    assert line.next("told") == ["drain", 30.0, 0.0]
 
 
 def test_it_dies_with_its_master(line: Line) -> None:

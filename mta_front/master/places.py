@@ -1,0 +1,97 @@
+"""Places and the processes in them: a place is what there is to fill (slot 2, relay 0), a child is one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mta_front.master.child import Kind
+from mta_front.master.control import Control
+from mta_front.master.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from mta_front.master.generation import Generation
+
+NAMES: dict[Kind, str] = {"worker": "slot", "relay": "relay", "admin": "admin"}
+"""How the number of a place is called."""
+
+HUNG_S = 2.5
+"""A worker silent for so long gets no new connections, and others accept what waits for it. It beats each second."""
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One process."""
+
+    pid: int
+    lane: int
+    control: Control
+    heartbeat: Heartbeat
+    generation: Generation
+    accepting: bool = False
+    ending: bool = False
+    """It was told to drain or to stop, or does so by itself."""
+    end_by_at: float = float("inf")
+    """When one that leaves, while others go on, is killed."""
+    sessions: int = 0
+    covers: tuple[int, ...] = ()
+    """The slots of others that it was told to accept for."""
+    blocked: bool = False
+    """Its watchdog says that its hub stands still."""
+    fault: str = ""
+    """What it said about its end."""
+    killed: bool = False
+
+    @property
+    def state(self) -> str:
+        if self.ending:
+            return "draining"
+        return "ready" if self.heartbeat.ready_at else "booting"
+
+    def is_fit(self, now: float) -> bool:
+        """Whether it accepts, and answers whom it accepts."""
+        in_service = self.accepting and not self.ending and not self.killed
+        return in_service and not self.blocked and now < self.heartbeat.heard_at + HUNG_S
+
+    def row(self, now: float) -> dict[str, Any]:
+        """Its part of the status."""
+        return {
+            "pid": self.pid,
+            "lane": self.lane,
+            "state": self.state,
+            "accepting": self.accepting,
+            "sessions": self.sessions,
+            "silent_s": round(now - self.heartbeat.heard_at, 1) if self.heartbeat.heard_at else None,
+        }
+
+
+NOBODY: dict[str, Any] = {"pid": 0, "state": "none", "accepting": False, "sessions": 0}
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """What a child fills, and its successor will."""
+
+    kind: Kind
+    index: int
+    child: Child | None = None
+    successor: Child | None = None
+    """Boots while `child` serves on."""
+    renewal: str = ""
+    """Why the child is to be replaced while it serves; "": it is not."""
+    counted: bool = True
+    """Somebody is expected in it. One that is added while others serve is counted on once it is filled."""
+    due_at: float = 0.0
+    short_lives: int = 0
+    restarts: int = 0
+    living: list[Child] = field(default_factory=list)
+    """`child`, `successor`, and those that drain still."""
+
+    def row(self, now: float) -> dict[str, Any]:
+        """Its part of the status."""
+        row: dict[str, Any] = {"kind": self.kind, "index": self.index, "restarts": self.restarts}
+        return row | (self.child.row(now) if self.child else NOBODY)
+
+    def names(self, child: Child) -> dict[str, Any]:
+        """The child in a log line."""
+        return {NAMES[self.kind]: self.index, "pid": child.pid, "lane": child.lane}
