@@ -63,6 +63,11 @@ class Events:
     def store_state(self, purpose: str, up: bool, reason: str) -> None:
         """A connection to the store came up or went down, or became unfit (not durable). Called at changes only."""
 
+    def store_replicas(self, purpose: str, found: int, counted: int) -> None:
+        """`found` replicas follow the master, `counted` of them confirm each message. With more found than counted, one
+        that does not have it may become the master (a replica of priority 0 never does). Called at changes only.
+        """
+
     def committed(self, batch: int, duration_s: float) -> None:
         """One group commit: `batch` messages became durable together after `duration_s`."""
 

@@ -106,6 +106,10 @@ class LogEvents(Events):
         write = self._log.info if up else self._log.warning
         write("store up" if up else "store down", purpose=purpose, reason=reason)
 
+    def store_replicas(self, purpose: str, found: int, counted: int) -> None:
+        write = self._log.warning if found > counted else self._log.info
+        write("store replicas", purpose=purpose, found=found, counted=counted)
+
     def limits_mode(self, mode: str, reason: str) -> None:
         write = self._log.info if mode == "shared" else self._log.warning
         write(f"limits {mode}", reason=reason)

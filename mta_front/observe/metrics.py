@@ -126,6 +126,14 @@ class Metrics:
             registry=into,
             multiprocess_mode="livemin",
         )
+        self.store_replicas = Gauge(
+            "mta_front_store_replicas",
+            "Replicas that follow the master; kind: found, or counted (confirm each message). More found than counted: "
+            "a fail-over may lose messages.",
+            ["purpose", "kind"],
+            registry=into,
+            multiprocess_mode="livemax",
+        )
         self.commit_duration = Histogram(
             "mta_front_store_commit_seconds",
             "From a group commit's first octet sent until the store said it is durable.",
@@ -214,6 +222,7 @@ class MetricEvents(Events):
         self._tls_reloads = _Children(metrics.tls_reloads)
         self._certificate_expiry = _Children(metrics.certificate_expiry)
         self._store_up = _Children(metrics.store_up)
+        self._store_replicas = _Children(metrics.store_replicas)
         self._limit_decisions = _Children(metrics.limit_decisions)
         self._limits_changes = _Children(metrics.limits_changes)
         self._limits_mode = _Children(metrics.limits_mode)
@@ -268,6 +277,10 @@ class MetricEvents(Events):
 
     def store_state(self, purpose: str, up: bool, reason: str) -> None:
         self._store_up[(purpose,)].set(1 if up else 0)
+
+    def store_replicas(self, purpose: str, found: int, counted: int) -> None:
+        self._store_replicas[(purpose, "found")].set(found)
+        self._store_replicas[(purpose, "counted")].set(counted)
 
     def committed(self, batch: int, duration_s: float) -> None:
         self._commit_batch.observe(batch)

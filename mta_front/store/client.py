@@ -32,10 +32,11 @@ from gevent.event import Event
 from mta_front.observe.events import NOBODY, Events
 from mta_front.store import framing
 from mta_front.store.batch import Batch, Call
-from mta_front.store.errors import StoreDown, StoreError, StoreFull, StoreNotDurable, StoreRefused, StoreUnknown
+from mta_front.store.errors import StoreDown, StoreError, StoreNotDurable, StoreUnknown
 from mta_front.store.keys import confirmation
 from mta_front.store.node import Greeting, Node, judge_scripts
 from mta_front.store.options import StoreOptions
+from mta_front.store.outcomes import ELSEWHERE, MOMENTARY, settle
 from mta_front.store.topology import Topology, place_in, topology_of
 from mta_front.store.wire import Command, Lost, Place, ReplyError, Wire
 
@@ -47,10 +48,6 @@ CONNECT_S = 2.0
 IDLE_S, PROBE_S = 0.01, 1.0
 AGAIN_S = 0.02  # pause before a call that the store could not take yet is sent again
 WORTH_SENDING = 1 / 8  # with less than this of its time left a call is refused, not sent: better than not knowing
-
-_MOMENTARY = {"LOADING", "TRYAGAIN", "BUSY", "CLUSTERDOWN"}  # not executed; the store may take it in a moment
-_ELSEWHERE = {"READONLY", "MASTERDOWN", "UNBLOCKED"}  # not executed; this store is the master no more
-_NOT_EXECUTED = {"NOSCRIPT", "EXECABORT", "MOVED", "ASK"} | _MOMENTARY | _ELSEWHERE
 
 
 class _Moved(Lost):
@@ -97,6 +94,7 @@ class Link:
         self._moved = False  # others say that the master is another one
         self._greenlets: list[Any] = []
         self._told: tuple[bool, str] | None = None
+        self._told_replicas: int | None = None
         self.purpose = purpose
         self.fault: StoreError | None = StoreDown("not started")  # why calls fail at once; None = they are taken
         self.answered = False  # once, since the start, and fit
@@ -212,6 +210,7 @@ class Link:
         self.answered = True
         self.up_since = time.monotonic()
         self._tell(True, "")
+        self._tell_replicas(self._node)
 
     def _prepared(self, wire: Wire, greetings: Sequence[Greeting], deadline: float) -> Node:
         node = Node(self._options, wire, self._whole)
@@ -242,6 +241,7 @@ class Link:
             node.wire.must_be_open()  # else all that is sent now would be lost, and unknown
         if now >= node.check_at:  # a store that is found unfit is sent nothing, and nothing is acknowledged
             node.check(self._patience())
+            self._tell_replicas(node)
         if self._batches:
             place = self._batches[0].asked_at
             aside = self._node_aside(place) if place is not None else node
@@ -297,15 +297,16 @@ class Link:
         self.busy_since = 0.0
         node.heard_at = time.monotonic()
         shortfall = node.shortfall(replies, loss)
-        again = self._settle(calls, frame.take_from(replies, len(calls)), loss, shortfall)
+        errors, again = settle(calls, frame.take_from(replies, len(calls)), loss, shortfall)
+        self._batches.extendleft(again)
         if self._commits:
             self._events.committed(sum(call.done and call.error is None for call in calls), node.heard_at - now)
         if loss is not None:
             raise loss
         if shortfall:  # connect anew: then it must be proven before anything is sent
             raise StoreDown(shortfall)
-        if again:
-            self._make_ready_again(node, again)
+        if errors:
+            self._make_ready_again(node, errors)
 
     def _worth_sending(self, batch: Batch, node: Node, now: float) -> list[Call]:
         """The calls of a batch that still have time; the others are refused. All of these are sent from here on."""
@@ -323,35 +324,6 @@ class Link:
             calls.append(call)
         return calls
 
-    def _settle(
-        self, calls: list[Call], replies: list[Any], loss: Lost | None, shortfall: str
-    ) -> dict[str, ReplyError]:
-        """Give each call its outcome. Those that were not executed go to the front of the queue; why, by the codes."""
-        again = Batch(alone=True)
-        asked: dict[Place, Batch] = {}
-        errors: dict[str, ReplyError] = {}
-        for index, call in enumerate(calls):
-            if index >= len(replies):
-                call.finish(StoreUnknown(loss.reason if loss else "no answer"))
-                continue
-            reply = replies[index]
-            if not isinstance(reply, ReplyError):
-                call.reply = reply
-                call.finish(StoreUnknown(shortfall) if shortfall else None)
-            elif reply.code in _NOT_EXECUTED:
-                errors[reply.code] = reply
-                call.sent = False
-                place = place_in(reply.text) if reply.code == "ASK" else None
-                (asked.setdefault(place, Batch(alone=True, asked_at=place)) if place else again).add(call)
-            elif reply.code == "OOM":
-                call.finish(StoreFull("the store is over its maxmemory"))
-            else:
-                call.finish(StoreRefused(reply.text))
-        for batch in (again, *asked.values()):
-            if batch.calls:
-                self._batches.appendleft(batch)
-        return errors
-
     def _make_ready_again(self, node: Node, errors: dict[str, ReplyError]) -> None:
         codes = errors.keys()
         if not self._topology.splits and codes & {"MOVED", "ASK"}:
@@ -359,11 +331,11 @@ class Link:
         if "MOVED" in codes:
             self._topology.moved(self._tag, place_in(errors["MOVED"].text))
             raise _Moved("the slot is on another node")
-        if codes & _ELSEWHERE:
-            raise Lost(f"the store is the master no more: {min(codes & _ELSEWHERE)}")
+        if codes & ELSEWHERE:
+            raise Lost(f"the store is the master no more: {min(codes & ELSEWHERE)}")
         if "NOSCRIPT" in codes:
             judge_scripts(node.wire.ask(self._scripts, self._patience()))
-        if codes & _MOMENTARY:
+        if codes & MOMENTARY:
             gevent.sleep(AGAIN_S)
 
     # -- states ---------------------------------------------------------------------------------------------------
@@ -388,6 +360,11 @@ class Link:
         if self._told != (up, reason):
             self._told = (up, reason)
             self._events.store_state(self.purpose, up, reason)
+
+    def _tell_replicas(self, node: Node) -> None:
+        if self._commits and self._options.replicas and node.replicas not in (None, self._told_replicas):
+            self._told_replicas = node.replicas
+            self._events.store_replicas(self.purpose, node.replicas, self._options.replicas)
 
 
 def _about(seconds: float) -> float:

@@ -37,6 +37,12 @@ def judge(options: StoreOptions, whole: bool, replies: list[Any]) -> None:
         _judge_config(options, config)
 
 
+def replicas_in(replies: list[Any]) -> int | None:
+    """How many replicas follow the master, by the replies to `QUESTIONS`; None when it hides them."""
+    role = replies[1]
+    return len(role[2]) if isinstance(role, list) and role and role[0] == b"master" else None
+
+
 def _judge_config(options: StoreOptions, config: Any) -> None:
     shown: dict[str, str] = {}
     if isinstance(config, list):

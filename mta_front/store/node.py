@@ -20,7 +20,7 @@ Greeting = tuple[Command, Callable[[Any], None]]
 class Node:
     """A connection, and what was asked of it first. Made by `open_node`."""
 
-    __slots__ = ("_confirms", "_options", "_whole", "check_at", "clock_offset_us", "heard_at", "wire")
+    __slots__ = ("_confirms", "_options", "_whole", "check_at", "clock_offset_us", "heard_at", "replicas", "wire")
 
     def __init__(self, options: StoreOptions, wire: Wire, whole: bool) -> None:
         self._options = options
@@ -30,6 +30,7 @@ class Node:
         self.clock_offset_us = 0  # of the store's clock over time.monotonic()
         self.check_at = 0.0  # when the next check is due, time.monotonic()
         self.heard_at = 0.0  # when the store last answered
+        self.replicas: int | None = None  # that follow this server; None: it does not say
 
     def prepare(
         self, scripts: Sequence[Command], greetings: Sequence[Greeting], confirmed_by: str, deadline: float
@@ -54,6 +55,7 @@ class Node:
         *replies, clock = self.wire.ask([*fitness.QUESTIONS, ("TIME",)], deadline)
         after = time.monotonic()
         fitness.judge(self._options, self._whole, replies)
+        self.replicas = fitness.replicas_in(replies)
         if isinstance(clock, ReplyError):
             raise StoreDown(f"cannot read the store's clock: {clock.text}")
         # The store read its clock before `after`, so this offset is never too large: no deadline falls too late.

@@ -43,7 +43,7 @@ class SpoolLinks:
         def link(purpose: str, texts: Sequence[str], commits: bool) -> Link:
             return Link(
                 options,
-                purpose,
+                topology.purpose(purpose, shards[0]),
                 events,
                 tag=str(shards[0]),
                 topology=topology,

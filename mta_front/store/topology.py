@@ -79,6 +79,10 @@ class Topology:
         """The shards, those together that are always on the same server and so can share connections."""
         return [range(shard, shard + 1) for shard in range(shards)] if self.splits else [range(shards)]
 
+    def purpose(self, purpose: str, shard: int) -> str:
+        """What a connection is for, as metrics name it: where each shard has its own, that says which."""
+        return f"{purpose}/{shard}" if self.splits else purpose
+
     def connect(self, tag: str, deadline: float) -> Wire:
         """A connection to the server of this tag."""
         return self._access.connect(self._place, deadline)

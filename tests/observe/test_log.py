@@ -81,12 +81,16 @@ def test_what_became_of_messages_and_of_the_store_is_told() -> None:
     events.settled({"id": "0abc", "outcome": "buried"})
     events.store_state("spool", False, "appendfsync is everysec")
     events.store_state("spool", True, "")
+    events.store_replicas("spool", 1, 1)
+    events.store_replicas("spool", 2, 1)
     assert [(line["level"], line["event"]) for line in written.json] == [
         ("info", "message refused"),
         ("info", "message settled"),
         ("warning", "message settled"),
         ("warning", "store down"),
         ("info", "store up"),
+        ("info", "store replicas"),
+        ("warning", "store replicas"),
     ]
     assert written.json[0]["code"] == 451
 

@@ -32,11 +32,16 @@ class Recorder(Events):
     def __init__(self) -> None:
         self.states: list[tuple[str, bool, str]] = []
         self.batches: list[int] = []
+        self.replicas: list[tuple[int, int]] = []
         self.faults: list[BaseException] = []
 
     def store_state(self, purpose: str, up: bool, reason: str) -> None:
         """Keep it."""
         self.states.append((purpose, up, reason))
+
+    def store_replicas(self, purpose: str, found: int, counted: int) -> None:
+        """Keep it."""
+        self.replicas.append((found, counted))
 
     def committed(self, batch: int, duration_s: float) -> None:
         """Keep it."""

@@ -54,7 +54,7 @@ class Papers:
         Path(self.cert).write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
 
     @property
-    def of_server(self) -> dict[str, str]:
+    def of_server(self) -> dict[str, Any]:
         """The settings of a server that wants a certificate from its clients too."""
         return {
             "tls_cert_file": self.cert,

@@ -157,8 +157,9 @@ def test_a_frozen_replica_is_no_250_and_leaves_few_copies(trio: Trio, make_spool
         until(lambda: load.acknowledged, 5.0, "it goes on")
 
 
-def test_a_replica_that_is_gone(trio: Trio, make_spool: Callable[..., Spool]) -> None:
+def test_a_replica_that_is_gone(trio: Trio, make_spool: Callable[..., Spool], events: Recorder) -> None:
     spool = make_spool(trio.url, timeout_ms=400)
+    until(lambda: events.replicas == [(1, 1)] * 2)
     trio.stores[1].kill_now()
     with Load(spool, greenlets=3) as load:
         until(lambda: spool.fault is not None, 3.0)
