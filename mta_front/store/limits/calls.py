@@ -16,6 +16,7 @@ TOO_LATE = -1
 LEASE_KEY_MS = 3 * 3_600_000  # how long a lease's key stays when nobody writes to it; what is held is written each hour
 TRY_MS = 60_000  # a guess whose end nobody told counts so long
 DAY_MS = 86_400_000
+CLEAN_LOCKOUTS = 24  # an address that failed is not clean for so many of the longest lock-out: a day by default
 _LUA = Path(__file__).parent.parent / "lua"
 _SWEEP = (_LUA / "limits_sweep.lua").read_text("utf-8")
 
@@ -67,7 +68,7 @@ class Question:
     def call(self, life: str, session: str) -> Call:
         """Reply: 0 taken, TOO_LATE, [0, 0] a ban, or [n, ms]: the n-th rule, leases first, and when to come again."""
         head = self._head
-        return Call([*head, 0, life, session, *self._tail], late=len(head))
+        return Call([*head, 0, life, f"{life}/{session}", *self._tail], late=len(head))
 
     def rule(self, number: int) -> str:
         """The name of the n-th rule."""
@@ -140,6 +141,7 @@ class Guess:
             life,
             session,
             LEASE_KEY_MS,
+            lockouts_us[-1] * CLEAN_LOCKOUTS if lockouts_us else DAY_MS * 1000,
             len(lockouts_us),
             *lockouts_us,
             *self._subject_words(),

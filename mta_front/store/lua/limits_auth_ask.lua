@@ -3,7 +3,7 @@
 -- {limits}:known:USER  zset  an address -> when this user last logged in from there (ms)
 -- {limits}:auth:…  hash  of an address, a user or a pair: `tat` when all its failures are forgotten (µs), `locked` until
 --                        when it is locked out (µs), `stage` how often it was, `clean` (a user's) as `tat`, for guesses
---                        from addresses that have not failed
+--                        from addresses that have not failed. An address' is kept for a day after a failure
 -- {limits}:try:…   zset  a guess in hand -> until when it counts (ms); with the failures it never passes the limit
 --
 -- May a guess go to the backend?
@@ -64,7 +64,7 @@ for n = 1, #KEYS / 2 - 1 do
     else
       tries[#tries + 1] = try
     end
-    if kind ~= 'u' and (tat > now or in_hand > 0) then
+    if (kind == 'a' and state[1]) or (kind ~= 'u' and (tat > now or in_hand > 0)) then
       clean = false
     end
   end

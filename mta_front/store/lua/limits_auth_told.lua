@@ -6,8 +6,9 @@
 -- known, and takes a connection of the user.
 -- KEYS  known workers swept, the lease of the user if there is one, then the auth and the try of each subject
 -- ARGV  deadline (µs), guess, 1 good, 0 bad, -1 nobody knows, the address, known since (ms), how long it stays known
---       (ms, 0: it does not), number of leases, the lease's limit, life, session, leases' expiry (ms), number of
---       lock-outs, their lengths (µs)…, then of each subject: p, a or u; cost and room (µs)
+--       (ms, 0: it does not), number of leases, the lease's limit, life, session, leases' expiry (ms), how long an
+--       address is not clean that failed (µs), number of lock-outs, their lengths (µs)…, then of each subject: p, a or
+--       u; cost and room (µs)
 -- Reply {0, failures so far} or {1, 0}: no connection is left of the user; -1 too late.
 
 --<limits_sweep>
@@ -17,7 +18,7 @@ if now > tonumber(ARGV[1]) then
   return -1
 end
 local good, address, leases = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[7])
-local lockouts, at = tonumber(ARGV[12]), 13
+local lockouts, at = tonumber(ARGV[13]), 14
 local decay = lockouts > 0 and tonumber(ARGV[at + lockouts - 1]) or 1
 local known = redis.call('ZSCORE', KEYS[1], address)
 known = known and tonumber(known) >= tonumber(ARGV[5])
@@ -48,6 +49,9 @@ for n = 4 + leases, #KEYS, 2 do
     end
     redis.call('HSET', key, 'tat', string.format('%.0f', tat), 'locked', string.format('%.0f', locked), 'stage', stage)
     local over = math.max(tat, locked + stage * decay, tonumber(state[4] or 0))
+    if kind == 'a' then
+      over = math.max(over, now + ARGV[12])
+    end
     redis.call('PEXPIRE', key, string.format('%.0f', math.ceil((over - now) / 1000)))
   end
 end

@@ -12,55 +12,71 @@
 -- Reply 0 taken; -1 too late; else nothing was taken, and {0, 0} a ban, {n, ms} KEYS[3 + n] and when to come again.
 
 --<limits_sweep>
-local now = redis.call('TIME')
+local call = redis.call
+local now = call('TIME')
 now = now[1] * 1000000 + now[2]
 if now > tonumber(ARGV[1]) then
   return -1
 end
-local life, bans, leases = ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[6])
-local at = 7
+local bans, leases = tonumber(ARGV[5]), tonumber(ARGV[6])
+local at = 7 + bans
 
-if bans > 0 then
-  for _, until_ms in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(ARGV, at, at + bans - 1))) do
+if bans > 0 and call('EXISTS', KEYS[1]) == 1 then
+  for _, until_ms in ipairs(call('ZMSCORE', KEYS[1], unpack(ARGV, 7, at - 1))) do
     if until_ms and tonumber(until_ms) * 1000 > now then
       return {0, 0}
     end
   end
-  at = at + bans
 end
 
+local counts = {}
 for n = 1, leases do
   local key, limit = KEYS[3 + n], tonumber(ARGV[at])
-  if redis.call('ZCARD', key) >= limit then
+  local count = call('ZCARD', key)
+  if count >= limit then
     sweep(key, now)
-    if redis.call('ZCARD', key) >= limit then
+    count = call('ZCARD', key)
+    if count >= limit then
       return {n, 0}
     end
   end
+  counts[n] = count
   at = at + 1
 end
 
-local arrivals = {}
-for n = leases + 1, #KEYS - 3 do
-  local tat = tonumber(redis.call('GET', KEYS[3 + n]) or 0)
-  tat = (tat > now and tat or now) + ARGV[at]
-  local room = tonumber(ARGV[at + 1])
-  if room >= 0 and tat - now > room then
-    return {n, math.ceil((tat - now - room) / 1000)}
+local arrivals
+if #KEYS > 3 + leases then
+  arrivals = call('MGET', unpack(KEYS, 4 + leases))
+  for n, tat in ipairs(arrivals) do
+    tat = tat and tonumber(tat) or 0
+    if tat < now then
+      tat = now
+    end
+    tat = tat + ARGV[at]
+    local over = tat - now - ARGV[at + 1]
+    if over > 0 and ARGV[at + 1] ~= '-1' then
+      return {leases + n, math.ceil(over / 1000)}
+    end
+    arrivals[n] = tat
+    at = at + 2
   end
-  arrivals[n] = tat
-  at = at + 2
 end
 
 for n = 1, leases do
-  redis.call('ZADD', KEYS[3 + n], life, life .. '/' .. ARGV[3])
-  redis.call('PEXPIRE', KEYS[3 + n], ARGV[4])
+  local key = KEYS[3 + n]
+  call('ZADD', key, ARGV[2], ARGV[3])
+  -- A lease that many hold is written often; and what is held for hours, each worker writes again each hour.
+  if counts[n] < 4 or now % 16 == 0 then
+    call('PEXPIRE', key, ARGV[4])
+  end
 end
-for n, tat in pairs(arrivals) do
-  if tat > now then
-    redis.call('SET', KEYS[3 + n], string.format('%.0f', tat), 'PX', string.format('%.0f', math.ceil((tat - now) / 1000)))
-  else
-    redis.call('DEL', KEYS[3 + n])
+if arrivals then
+  for n, tat in ipairs(arrivals) do
+    if tat > now then
+      call('PSETEX', KEYS[3 + leases + n], math.ceil((tat - now) / 1000), tat)
+    else
+      call('DEL', KEYS[3 + leases + n])
+    end
   end
 end
 return 0
