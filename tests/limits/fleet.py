@@ -78,9 +78,9 @@ def header(address: str, port: int = 40_000) -> bytes:
     return build_v2(Endpoints(address, port, own, 25))
 
 
-def came(front: Front, address: str = CLIENT, timeout_s: float = 10.0) -> Talk:
-    """A client that came from `address`; the banner was not read yet."""
-    talk = Talk(front.address, timeout_s)
+def came(where: Front | tuple[str, int], address: str = CLIENT, timeout_s: float = 10.0) -> Talk:
+    """A client that came from `address`, to a front's first listener or to this one; the banner was not read yet."""
+    talk = Talk(where.address if isinstance(where, Front) else where, timeout_s)
     talk.raw(header(address))
     return talk
 

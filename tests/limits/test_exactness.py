@@ -24,10 +24,11 @@ def store(tmp_path: Path) -> Store:
     return Store("redis", tmp_path / "redis").start()
 
 
-def test_connections_at_once_are_exact(tmp_path: Path, store: Store, figures: Callable[[str], None]) -> None:
+def test_what_is_held_at_once_is_exact(tmp_path: Path, store: Store, figures: Callable[[str], None]) -> None:
     """Of 200 that come at once as many are let in as may be, no more and no less; and again after they have left."""
     connections = {"per_address": 50, "per_user": 30, "fleet": 120}
-    fleet = a_fleet(tmp_path, store, limits(connections=connections), **WITH_USERS)
+    guesses = {"per_address": "", "per_user": "", "per_pair": "5/1h", "tarpit_s": 0.0}
+    fleet = a_fleet(tmp_path, store, limits(connections=connections, auth_failures=guesses), **WITH_USERS)
     let_in = []
     for _ in range(3):
         with rush(fleet, [CLIENT] * CLIENTS) as talks:
@@ -50,7 +51,16 @@ def test_connections_at_once_are_exact(tmp_path: Path, store: Store, figures: Ca
         assert set(all_say(talks, "EHLO client.example")) == {250}
         heard = all_say(talks, login())
         assert (heard.count(235), heard.count(421)) == (30, 70)
-    figures(f"{CLIENTS} clients at once, 3 masters: limit 50, {let_in} let in; limit of a user 30, 30 logged in")
+    until(lambda: held(store, "all") == 0, 10.0, "the fleet's leases are given back")
+    with rush(fleet, [CLIENT] * 50) as talks:
+        assert set(codes(talks)) == {220}
+        assert set(all_say(talks, "EHLO client.example")) == {250}
+        heard = all_say(talks, login(password="wrong"))
+        assert (heard.count(535), heard.count(454)) == (5, 45)
+    figures(
+        f"{CLIENTS} clients at once, 3 masters: limit 50, {let_in} let in; limit of a user 30, 30 logged in; "
+        f"5 guesses, of 50 at once 5 tested"
+    )
 
 
 def _mail(domain: str, parameters: str = "") -> Callable[[list[Talk]], list[int]]:
