@@ -121,6 +121,7 @@ class _Opening:
         self._policy = policy
         self.tls_failed = False
         """It came to nothing in the handshake."""
+        self._heard_over_tls = False
 
     def run(self) -> tuple[AnyWire, ClientConnection]:
         address, options = self._target.address, self._options
@@ -134,14 +135,20 @@ class _Opening:
             if options.secure:
                 wire = self._secure(wire, client)
             while not client.ready and not client.closed:
-                client.receive(wire.recv(options.timeout_s))
+                data = wire.recv(options.timeout_s)
+                if not data and self._in_doubt(wire):
+                    raise WireError("the next hop closed the connection")
+                self._heard_over_tls = isinstance(wire, TlsWire)
+                client.receive(data)
                 if client.tls_wanted:
                     wire = self._secure(wire, client)
                 if data := client.data_to_send():
                     wire.send(data, options.timeout_s)
         except WireError as error:
             wire.close()
-            raise Unreachable(f"connection with {address}: {error.reason}") from None
+            self.tls_failed = self._in_doubt(wire) and not error.timed_out
+            what = "4.7.5 TLS" if self.tls_failed else "connection"
+            raise Unreachable(f"{what} with {address}: {error.reason}") from None
         except BaseException:
             wire.close()
             raise
@@ -149,6 +156,12 @@ class _Opening:
             wire.close()
             raise Unreachable(client.reason, client.reason_code)
         return wire, client
+
+    def _in_doubt(self, wire: AnyWire) -> bool:
+        """Whether the next hop may not think that the handshake is over: in TLS 1.3 whom it refuses hears of it late,
+        by an alert, or by a reset that was quicker.
+        """
+        return isinstance(wire, TlsWire) and not self._heard_over_tls
 
     def _plan(self) -> Plan:
         credentials = self._options.credentials
