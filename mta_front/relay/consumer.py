@@ -31,14 +31,15 @@ from gevent.event import Event
 
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Attempt
-from mta_front.relay.delivery import Result, Settlement, conclude, recorded, unsettled
+from mta_front.relay.delivery import Result, Settlement, recorded, unsettled
 from mta_front.relay.nexthop import domain_of
+from mta_front.relay.reports import Reports
 from mta_front.relay.routing import Routing
-from mta_front.relay.schedule import Schedule
 from mta_front.smtp.transaction import Outcome
 from mta_front.store.claim import Claim
 from mta_front.store.errors import StoreError, StoreUnknown
 from mta_front.store.queue import Queue
+from mta_front.store.settling import Report
 
 BLOCK_MS = 1000
 """How long a read waits for the first message; so long draining may have to wait for the taker."""
@@ -77,7 +78,7 @@ class Consumer:
         queue: Queue,
         shard: int,
         routing: Routing,
-        schedule: Schedule,
+        reports: Reports,
         limit: int,
         events: Events,
         dice: Callable[[], float] = random.random,
@@ -85,7 +86,7 @@ class Consumer:
         self._queue = queue
         self._shard = shard
         self._routing = routing
-        self._schedule = schedule
+        self._reports = reports
         self._limit = limit
         self._enough = max(limit // 4, 1)  # free places worth a trip to the store
         self._events = events
@@ -198,7 +199,7 @@ class Consumer:
             hand.pending += 1
             body = partial(self._body, hand)
             may_finish = partial(self._may_finish, hand)
-            report, divided = partial(self._reported, hand), partial(self._divided, hand)
+            report, divided = partial(self._reported, hand, transport.name), partial(self._divided, hand)
             transport.deliver(Attempt(claim.envelope, recipients, body, may_finish, report, divided))
         self._back(hand)
 
@@ -213,13 +214,15 @@ class Consumer:
         """A transport makes two attempts of one."""
         hand.pending += 1
 
-    def _reported(self, hand: InHand, attempt: Attempt, outcomes: Sequence[Outcome] | None, next_hop: str) -> None:
+    def _reported(
+        self, hand: InHand, transport: str, attempt: Attempt, outcomes: Sequence[Outcome] | None, next_hop: str
+    ) -> None:
         """A transport is done with its part."""
         if outcomes is None:
             outcomes = [Outcome("deferred", 451, "4.3.0 Not sent: the claim on the message was in doubt")]
             outcomes *= len(attempt.recipients)
         for recipient, outcome in zip(attempt.recipients, outcomes, strict=True):
-            hand.results[recipient] = Result(outcome, next_hop)
+            hand.results[recipient] = Result(outcome, next_hop, transport)
         if hand.pending > 1 and any(outcome.kind == "delivered" for outcome in outcomes):
             hand.pending += 1
             self._write(partial(self._record, hand))
@@ -267,12 +270,24 @@ class Consumer:
             self._back(hand)
 
     def _settle(self, hand: InHand) -> None:
-        settlement = conclude(hand.claim, hand.results, self._schedule, time.time(), self._dice)
+        now = time.time()
+        settlement = self._reports.conclude(hand.claim, hand.results, now, self._dice)
+        written: list[Report] | None = None
         unknown = False
         pause_s = 0.0
         while True:
             try:
-                done = self._queue.settle(hand.claim, settlement.outcomes, settlement.due_at, settlement.dead)
+                if written is None:
+                    written = self._reports.write(hand.claim, settlement, now, partial(self._body, hand))
+                done = self._queue.settle(
+                    hand.claim,
+                    settlement.outcomes,
+                    settlement.due_at,
+                    settlement.dead,
+                    reports=written,
+                    dealt_with=settlement.dealt_with,
+                    warned=settlement.warned,
+                )
                 break
             except StoreError as error:
                 unknown = unknown or isinstance(error, StoreUnknown)
@@ -320,6 +335,8 @@ def _summary(hand: InHand, settlement: Settlement) -> dict[str, Any]:
     for kept in settlement.outcomes.values():
         if kept["outcome"] != "delivered" or not summary["reply"]:
             summary["reply"] = f"{kept['code']} {kept['text']}"
+    if settlement.told:
+        summary["reports"] = list(settlement.told)
     if settlement.due_at is not None:
         summary["due_in_s"] = round(settlement.due_at - time.time(), 1)
     return summary

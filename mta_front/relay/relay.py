@@ -12,6 +12,8 @@ import gevent
 
 from mta_front.observe.events import Events
 from mta_front.relay.consumer import Consumer
+from mta_front.relay.delivery import Reporting
+from mta_front.relay.reports import Reports
 from mta_front.relay.routing import Routing
 from mta_front.relay.schedule import Schedule
 from mta_front.settings.model import Settings
@@ -31,14 +33,17 @@ class Relay:
         consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         schedule = Schedule(settings.relay.schedule_s, settings.relay.expire_s)
         limit = math.ceil(settings.relay.concurrency / options.shards)
+        name = settings.server.name or socket.getfqdn()
+        reporting = Reporting(settings.relay.delay_warning_s, settings.relay.dead_letters)
+        reports = Reports(schedule, reporting, name, settings.relay.return_max_bytes, events)
         self._links = QueueLinks(options, events)
-        self._routing = Routing(settings.relay.routes, settings.server.name or socket.getfqdn(), events)
+        self._routing = Routing(settings.relay.routes, name, events)
         self._queues = [
             Queue(options, shard, consumer, settings.relay.lease_s, events, links=self._links)
             for shard in range(options.shards)
         ]
         self._consumers = [
-            Consumer(queue, shard, self._routing, schedule, limit, events) for shard, queue in enumerate(self._queues)
+            Consumer(queue, shard, self._routing, reports, limit, events) for shard, queue in enumerate(self._queues)
         ]
 
     @property

@@ -22,8 +22,12 @@ class Schedule:
         `dice` gives a number from 0 to 1. The last attempt is made at the end of the message's life, not before: a
         long wait never shortens it.
         """
-        expires_at = received_at + self.expire_s
+        expires_at = self.expires_at(received_at)
         if now >= expires_at:
             return None
         delay_s = self.delays_s[min(attempts, len(self.delays_s)) - 1]
         return min(now + delay_s * (1.0 + JITTER * (2.0 * dice() - 1.0)), expires_at)
+
+    def expires_at(self, received_at: float) -> float:
+        """When a message is given up; both in unix seconds."""
+        return received_at + self.expire_s

@@ -27,6 +27,9 @@ class Claim:
     first_at: float = 0.0  # unix seconds of the first attempt; 0 = none yet
     expires_at: float = 0.0  # time.monotonic() up to which the lease surely holds
     kept: bool = False  # msg:ID exists
+    dealt_with: list[str] = field(default_factory=list)  # recipients whose end was reported, or buried
+    warned: bool = False  # the sender was told of a delay
+    deaths: int = 0  # relays that died holding it, one after the other
 
     def known_from(self, fields: Mapping[str, bytes]) -> None:
         """Take over what msg:ID holds. ValueError or TypeError when it cannot be read."""
@@ -35,9 +38,13 @@ class Claim:
         self.first_at = float(fields.get("first_at", 0))
         settled = json.loads(fields.get("settled", b"{}"))
         history = json.loads(fields.get("history", b"[]"))
+        dealt_with = json.loads(fields.get("dealt_with", b"[]"))
         if not (isinstance(settled, dict) and isinstance(history, list) and all("outcome" in one for one in history)):
             raise ValueError("settled or history is not what it should be")
-        self.settled, self.history = settled, history
+        if not (isinstance(dealt_with, list) and all(isinstance(one, str) for one in dealt_with)):
+            raise ValueError("dealt_with is not a list of recipients")
+        self.settled, self.history, self.dealt_with = settled, history, dealt_with
+        self.warned = "warned_at" in fields
 
 
 def final_outcomes(outcomes: Mapping[str, Outcome]) -> dict[str, str]:

@@ -15,7 +15,7 @@ GROUP = "relay"  # the consumer group of every queue
 class ShardKeys:
     """The keys of one shard."""
 
-    __slots__ = ("_base", "dead", "later", "layout", "lease", "queue")
+    __slots__ = ("_base", "dead", "deaths", "later", "layout", "lease", "queue")
 
     def __init__(self, prefix: str, shard: int) -> None:
         self._base = f"{prefix}:{{{shard}}}:"
@@ -23,6 +23,7 @@ class ShardKeys:
         self.later = self._base + "later"  # zset: stream entry -> due, ms
         self.lease = self._base + "lease"  # zset: stream entry -> expiry, ms
         self.dead = self._base + "dead"  # stream: dead letters
+        self.deaths = self._base + "deaths"  # hash: stream entry -> relays that died holding it
         self.layout = self._base + "layout"  # string: the layout version
 
     def body(self, message_id: str) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from hashlib import blake2b
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PER_MS = 62**2
+LENGTH = 16
 
 
 def _base62(number: int, width: int) -> str:
@@ -20,6 +22,17 @@ def _base62(number: int, width: int) -> str:
         number, digit = divmod(number, 62)
         digits.append(_DIGITS[digit])
     return "".join(reversed(digits))
+
+
+def derived_id(message_id: str, *what: str | int) -> str:
+    """An id for what comes of a message, such as a report on it: the same for the same arguments. It sorts with its
+    message.
+    """
+    named = "\n".join([message_id, *map(str, what)])
+    digest = blake2b(named.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    ours = len(message_id) == LENGTH and message_id.isascii() and message_id.isalnum()  # others may write to the queue
+    begun = message_id[:8] if ours else _base62(int.from_bytes(digest[8:], "big"), 8)
+    return begun + _base62(int.from_bytes(digest[:8], "big"), 8)
 
 
 _PAIRS = [_base62(number, 2) for number in range(_PER_MS)]

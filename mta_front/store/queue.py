@@ -15,12 +15,13 @@ from typing import Any
 
 from mta_front.observe.events import NOBODY, Events
 from mta_front.store import scripts
-from mta_front.store.claim import Claim, final_outcomes, lengthened
+from mta_front.store.claim import Claim, final_outcomes
 from mta_front.store.client import Call, Greeting, Link, StoreOptions
 from mta_front.store.entry import Entry, Outcome
 from mta_front.store.errors import StoreBodyGone, StoreDown, StoreError, StoreRefused, StoreUnknown
 from mta_front.store.keys import GROUP, ShardKeys
 from mta_front.store.layout import layout_greetings
+from mta_front.store.settling import Report, settling_call
 from mta_front.store.topology import Topology, topology_of
 from mta_front.store.wire import Command, ReplyError
 
@@ -38,11 +39,17 @@ class ShardLinks:
     def __init__(self, options: StoreOptions, topology: Topology, shards: range, events: Events) -> None:
         keys = [ShardKeys(options.prefix, shard) for shard in shards]
         greetings = [*layout_greetings(keys, writes=False), *_group_greetings(keys)]
-        tag = str(shards[0])
+        tag, named = str(shards[0]), topology.purpose
         self.relay = Link(
-            options, "relay", events, tag=tag, topology=topology, scripts=scripts.FOR_RELAY, greetings=greetings
+            options,
+            named("relay", shards[0]),
+            events,
+            tag=tag,
+            topology=topology,
+            scripts=scripts.FOR_RELAY,
+            greetings=greetings,
         )
-        self.bodies = Link(options, "relay-bodies", events, tag=tag, topology=topology)
+        self.bodies = Link(options, named("relay-bodies", shards[0]), events, tag=tag, topology=topology)
 
 
 class QueueLinks:
@@ -101,7 +108,13 @@ class Queue:
         self._links = links or QueueLinks(options, events)
         self._relay = self._links.of(shard).relay
         self._bodies = self._links.of(shard).bodies
-        self._arrivals = Link(options, "arrivals", events, tag=str(shard), topology=self._links.topology)
+        self._arrivals = Link(
+            options,
+            self._links.topology.purpose("arrivals", shard),
+            events,
+            tag=str(shard),
+            topology=self._links.topology,
+        )
         self._unleased: list[Any] = []  # read, and the answer to their lease was lost
         self._recovering = False  # the answer to a read was lost
         self._cursor = b"-"
@@ -192,7 +205,11 @@ class Queue:
         if not found:
             return []
         self._cursor = found[1]
-        return self._read_claimed(found[2:], int(found[0]), expires_at)
+        deaths = dict(zip(found[2::2], found[3::2], strict=True))
+        claims = self._read_claimed(list(deaths), int(found[0]), expires_at)
+        for claim in claims:
+            claim.deaths = deaths[claim.entry_id.encode()]
+        return claims
 
     def _read_claimed(self, entry_ids: list[bytes], fence: int, expires_at: float) -> list[Claim]:
         """Entries that are ours already. What fails here stays under its lease and is reclaimed when that expires."""
@@ -243,7 +260,7 @@ class Queue:
     def _bury_unread(self, entry_id: str, fence: int, reason: str, *freed: str) -> None:
         letter = {"reason": reason, "died_at": round(time.time(), 3)}
         with contextlib.suppress(StoreError):  # then once its lease has expired
-            self._relay.call(scripts.bury(self.keys, freed, entry_id, self.consumer, fence, letter))
+            self._relay.call(scripts.bury(self.keys, freed, (entry_id, self.consumer, fence), letter, ()))
 
     # -- holding and letting go -----------------------------------------------------------------------------------
 
@@ -296,42 +313,22 @@ class Queue:
         outcomes: Mapping[str, Outcome],
         due_at: float | None,
         dead: Sequence[Mapping[str, Any]] = (),
+        *,
+        reports: Sequence[Report] = (),
+        dealt_with: Sequence[str] = (),
+        warned: bool = False,
     ) -> bool:
         """Record the outcomes of an attempt and let go of the message, in one step.
 
-        `due_at` None: every recipient is settled, the message leaves the queue. If there are any in `dead` (each with
-        its recipient and reason, also of earlier attempts), it goes with its body to the dead letters. Else it is
-        deferred until `due_at` (unix seconds). False: the claim is lost, nothing was done. After `StoreUnknown` it may
-        be called again; then False may also mean that it had been done.
+        `due_at` None: every recipient is settled, the message leaves the queue; else it is deferred until then (unix
+        seconds). Those in `dead` (each with its recipient and reason) become a dead letter with its body, now.
+        `reports` enter the queue. `dealt_with`: whose end was reported or buried so far; `warned`: the sender was told
+        of a delay. False: the claim is lost, nothing was done. After `StoreUnknown` it may be called again, with the
+        same arguments; then False may also mean that it had been done. Nothing of it is ever done twice.
         """
-        keys, consumer, entry_id, fence = self.keys, self.consumer, claim.entry_id, claim.fence
-        if due_at is None and not dead:
-            freed = [keys.body(claim.id)] if claim.envelope.segments else []
-            if claim.kept:
-                freed.append(keys.message(claim.id))
-            return self._tell(scripts.settle(keys, freed, entry_id, consumer, fence))
-        now = time.time()
-        settled = claim.settled | final_outcomes(outcomes)
-        history = lengthened(claim.history, outcomes)
-        if due_at is None:
-            letter = {
-                "reason": str(dead[0].get("reason") or dead[0].get("text") or "failed"),
-                "failed": json.dumps(list(dead)),
-                "settled": json.dumps(settled),
-                "history": history,
-                "died_at": round(now, 3),
-            }
-            freed = [keys.message(claim.id)] if claim.kept else []
-            return self._tell(scripts.bury(keys, freed, entry_id, consumer, fence, letter))
-        known = {
-            "entry": entry_id,
-            "attempts": claim.attempts + 1,
-            "settled": json.dumps(settled),
-            "history": history,
-            "first_at": claim.first_at or round(now, 3),
-            "due_at": round(due_at, 3),
-        }
-        return self._tell(scripts.defer(keys, claim.id, entry_id, consumer, fence, int(due_at * 1000), known))
+        return self._tell(
+            settling_call(self.keys, self.consumer, claim, outcomes, due_at, dead, reports, dealt_with, warned)
+        )
 
     def give_back(self, claims: Sequence[Claim]) -> None:
         """Let go of messages that were not attempted, e.g. before we stop: they are due at once, for any relay."""

@@ -111,8 +111,8 @@ def due(keys: ShardKeys, consumer: str, lease_ms: int, count: int) -> Call:
 
 
 def reclaim(keys: ShardKeys, consumer: str, lease_ms: int, count: int, cursor: bytes) -> Call:
-    """Reply: the fence, the next cursor, then the entries; or nothing."""
-    return Call(_RECLAIM.command([keys.queue, keys.lease], 0, consumer, lease_ms, count, cursor), late=5)
+    """Reply: the fence, the next cursor, then entries, each with the relays that died holding it; or nothing."""
+    return Call(_RECLAIM.command([keys.queue, keys.lease, keys.deaths], 0, consumer, lease_ms, count, cursor), late=6)
 
 
 def renew(keys: ShardKeys, consumer: str, lease_ms: int, held: Sequence[tuple[str, int]]) -> Call:
@@ -124,7 +124,7 @@ def renew(keys: ShardKeys, consumer: str, lease_ms: int, held: Sequence[tuple[st
 def give_back(keys: ShardKeys, consumer: str, held: Sequence[tuple[str, int]]) -> Call:
     """`held`: entries and fences. Reply: how many were ours."""
     words = [word for pair in held for word in pair]
-    return Call(_GIVE_BACK.command([keys.queue, keys.later, keys.lease], consumer, *words))
+    return Call(_GIVE_BACK.command([keys.queue, keys.later, keys.lease, keys.deaths], consumer, *words))
 
 
 def progress(
@@ -136,25 +136,37 @@ def progress(
     )
 
 
+Held = tuple[str, str, int]
+"""A claim: its entry, its consumer, its fence."""
+
+
 def defer(
-    keys: ShardKeys, message_id: str, entry_id: str, consumer: str, fence: int, due_ms: int, known: Mapping[str, Any]
+    keys: ShardKeys,
+    message_id: str,
+    held: Held,
+    due_ms: int,
+    known: Mapping[str, Any],
+    letter: Mapping[str, Any],
+    copied: Sequence[str],
+    added: Sequence[Any],
 ) -> Call:
-    """Reply: 1, or 0 when the claim is lost."""
-    named = [keys.queue, keys.later, keys.lease, keys.message(message_id)]
-    return Call(_DEFER.command(named, entry_id, consumer, fence, due_ms, *_flat(known)))
+    """`known`: fields of msg:ID. `letter`: of a dead letter, {} = none; `copied`: from which key to which its body is.
+    `added`: id, envelope and body of each report. Reply: 1, or 0 when the claim is lost.
+    """
+    named = [keys.queue, keys.later, keys.lease, keys.message(message_id), keys.deaths, keys.dead, *copied]
+    words = [2 * len(known), *_flat(known), 2 * len(letter), *_flat(letter), *added]
+    return Call(_DEFER.command(named, *held, due_ms, *words))
 
 
-def settle(keys: ShardKeys, freed: Sequence[str], entry_id: str, consumer: str, fence: int) -> Call:
-    """`freed`: the message's own keys. Reply: 1, or 0 when the claim is lost."""
-    return Call(_SETTLE.command([keys.queue, keys.lease, *freed], entry_id, consumer, fence))
+def settle(keys: ShardKeys, freed: Sequence[str], held: Held, added: Sequence[Any]) -> Call:
+    """`freed`: the message's own keys; `added` as in `defer`. Reply: 1, or 0 when the claim is lost."""
+    return Call(_SETTLE.command([keys.queue, keys.lease, keys.deaths, *freed], *held, *added))
 
 
-def bury(
-    keys: ShardKeys, freed: Sequence[str], entry_id: str, consumer: str, fence: int, letter: Mapping[str, Any]
-) -> Call:
-    """`freed`: the message's hash, if there is one. Reply: 1, or 0 when the claim is lost."""
-    named = [keys.queue, keys.lease, keys.dead, *freed]
-    return Call(_BURY.command(named, entry_id, consumer, fence, *_flat(letter)))
+def bury(keys: ShardKeys, freed: Sequence[str], held: Held, letter: Mapping[str, Any], added: Sequence[Any]) -> Call:
+    """`freed`: the message's hash, if there is one; `added` as in `defer`. Reply: 1, or 0 when the claim is lost."""
+    named = [keys.queue, keys.lease, keys.dead, keys.deaths, *freed]
+    return Call(_BURY.command(named, *held, 2 * len(letter), *_flat(letter), *added))
 
 
 def counts(keys: ShardKeys) -> Call:

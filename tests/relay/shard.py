@@ -61,18 +61,21 @@ def spool_messages(
     length_bytes: int = 1000,
     first: int = 0,
     age_s: float = 0.0,
+    mail_from: str = "a@x.example",
+    **fields: Any,
 ) -> None:
-    """Hand over messages numbered from `first`, as a worker would."""
+    """Hand over messages numbered from `first`, as a worker would. With the null `mail_from` nobody gets a report."""
     spool = Spool(options_for(settings))
     spool.start()
 
     def hand_over(number: int) -> None:
         content = message(number, length_bytes)
-        upload = spool.open("a@x.example", recipients)
+        upload = spool.open(mail_from, recipients)
         for start in range(0, len(content), 65_536):
             upload.write(content[start : start + 65_536])
+        received_at = time.time() - age_s
         upload.commit(
-            Entry(id=upload.id, received_at=time.time() - age_s, mail_from="a@x.example", rcpt_to=list(recipients))
+            Entry(id=upload.id, received_at=received_at, mail_from=mail_from, rcpt_to=list(recipients), **fields)
         )
 
     pool = Pool(100)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta_front.relay.delivery import Result, conclude, enhanced_of, unsettled
+from mta_front.relay.delivery import Reporting, Result, conclude, enhanced_of, unsettled
 from mta_front.relay.hop import BACKOFF_S, LOSSES_MAX, QUICK_S, Health
 from mta_front.relay.nexthop import Routes
 from mta_front.relay.schedule import JITTER, Schedule
 from mta_front.smtp.transaction import Kind, Outcome
 from mta_front.store.claim import Claim
-from mta_front.store.entry import Entry
+from mta_front.store.entry import Dsn, Entry
 
 # -- routes ------------------------------------------------------------------------------------------------------------
 
@@ -131,8 +131,10 @@ NOW = 1_700_000_000.0
 SCHEDULE = Schedule([60, 300], expire_s=1000)
 
 
-def claimed(recipients: list[str], age_s: float = 0.0, **fields: Any) -> Claim:
-    envelope = Entry(id="m1", received_at=NOW - age_s, rcpt_to=recipients)
+def claimed(
+    recipients: list[str], age_s: float = 0.0, mail_from: str = "", dsn: Dsn | None = None, **fields: Any
+) -> Claim:
+    envelope = Entry(id="m1", received_at=NOW - age_s, mail_from=mail_from, rcpt_to=recipients, dsn=dsn)
     return Claim(entry_id="1-0", id="m1", fence=1, envelope=envelope, body=b"", **fields)
 
 
@@ -155,12 +157,12 @@ def test_all_delivered() -> None:
     }
 
 
-def test_some_deferred_keeps_the_message_and_buries_nobody_yet() -> None:
+def test_who_failed_is_buried_at_once_while_others_are_tried_again() -> None:
     kinds = results(a="delivered", b="deferred", c="failed")
     settlement = conclude(claimed(["a", "b", "c"]), kinds, SCHEDULE, NOW, lambda: 0.5)
     assert settlement.fate == "deferred"
     assert settlement.due_at == NOW + 60
-    assert settlement.dead == []
+    assert [letter["recipient"] for letter in settlement.dead] == settlement.dealt_with == ["c"]
     assert {name: kept["outcome"] for name, kept in settlement.outcomes.items()} == {
         "a": "delivered",
         "b": "deferred",
@@ -196,7 +198,7 @@ def test_expired_says_why() -> None:
     assert settlement.outcomes["a"]["outcome"] == "failed"
 
 
-def test_who_failed_earlier_is_in_the_dead_letter_too() -> None:
+def test_who_failed_under_a_version_that_buried_at_the_end_is_buried_now() -> None:
     history = [
         {"recipient": "b", "outcome": "deferred", "text": "4.2.0 later"},
         {"recipient": "b", "outcome": "failed", "code": 550, "text": "5.1.1 unknown"},
@@ -208,6 +210,105 @@ def test_who_failed_earlier_is_in_the_dead_letter_too() -> None:
         ("b", "5.1.1 unknown"),
         ("c", "failed earlier, the reason is lost"),
     ]
+
+
+def test_who_was_dealt_with_is_not_dealt_with_again() -> None:
+    claim = claimed(["a", "b"], settled={"b": "failed"}, dealt_with=["b"])
+    settlement = conclude(claim, results(a="delivered"), SCHEDULE, NOW, lambda: 0.5)
+    assert (settlement.fate, settlement.dead, settlement.told) == ("bounced", [], {})
+
+
+# -- who is told -------------------------------------------------------------------------------------------------------
+
+SENDER = "s@x.example"
+
+
+def told(
+    claim: Claim,
+    kinds: dict[str, Result],
+    delay_after_s: float = 0.0,
+    keep: Literal["unreported", "all"] = "unreported",
+) -> tuple[dict[str, list[tuple[str, str]]], list[str]]:
+    """Whom the sender is told of, by kind, with the action; and who is a dead letter."""
+    settlement = conclude(claim, kinds, SCHEDULE, NOW, lambda: 0.5, Reporting(delay_after_s, keep))
+    named = {kind: [(one.recipient, one.action) for one in those] for kind, those in settlement.told.items()}
+    return dict(named), [one["recipient"] for one in settlement.dead]
+
+
+def wanting(**notify: list[str]) -> Dsn:
+    return {"rcpt": {name: {"notify": said} for name, said in notify.items()}}
+
+
+def test_the_sender_is_told_of_a_failure_and_nothing_is_buried() -> None:
+    claim = claimed(["a", "b"], mail_from=SENDER)
+    assert told(claim, results(a="delivered", b="failed")) == ({"failure": [("b", "failed")]}, [])
+
+
+def test_nobody_is_told_of_a_report() -> None:
+    claim = claimed(["a", "b", "c"], age_s=500, dsn=wanting(a=["SUCCESS"], b=["FAILURE"], c=["DELAY"]))
+    assert told(claim, results(a="delivered", b="failed", c="deferred"), delay_after_s=1) == ({}, ["b"])
+
+
+@pytest.mark.parametrize(
+    ("notify", "kind", "expected"),
+    [
+        (["NEVER"], "failed", ({}, ["a"])),
+        (["SUCCESS"], "failed", ({}, ["a"])),
+        (["DELAY"], "failed", ({}, ["a"])),
+        (["FAILURE"], "failed", ({"failure": [("a", "failed")]}, [])),
+        (["NEVER"], "delivered", ({}, [])),
+        (["FAILURE", "DELAY"], "delivered", ({}, [])),
+        (["SUCCESS"], "delivered", ({"success": [("a", "relayed")]}, [])),
+        (["NEVER"], "deferred", ({}, [])),
+        (["FAILURE"], "deferred", ({}, [])),
+        (["SUCCESS", "DELAY"], "deferred", ({"delay": [("a", "delayed")]}, [])),
+    ],
+)
+def test_notify_decides(notify: list[str], kind: Kind, expected: Any) -> None:
+    claim = claimed(["a"], age_s=500, mail_from=SENDER, dsn=wanting(a=notify))
+    assert told(claim, results(a=kind), delay_after_s=1) == expected
+
+
+def test_all_failures_are_kept_where_that_is_wanted() -> None:
+    claim = claimed(["a"], mail_from=SENDER)
+    assert told(claim, results(a="failed"), keep="all") == ({"failure": [("a", "failed")]}, ["a"])
+
+
+def test_a_next_hop_with_dsn_reports_success_itself() -> None:
+    passed = Result(Outcome("delivered", 250, "2.0.0 ok", dsn_passed=True), "hop:25", "smtp")
+    claim = claimed(["a"], mail_from=SENDER, dsn=wanting(a=["SUCCESS"]))
+    settlement = conclude(claim, {"a": passed}, SCHEDULE, NOW, lambda: 0.5)
+    assert (settlement.told, settlement.dealt_with) == ({}, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("transport", "action"), [("smtp", "relayed"), ("lmtp", "delivered"), ("maildir", "delivered")]
+)
+def test_what_is_in_a_mailbox_was_delivered_and_what_goes_on_was_relayed(transport: str, action: str) -> None:
+    done = Result(Outcome("delivered", 250, "2.0.0 ok"), "hop:25", transport)
+    claim = claimed(["a"], mail_from=SENDER, dsn=wanting(a=["SUCCESS"]))
+    assert told(claim, {"a": done}) == ({"success": [("a", action)]}, [])
+
+
+def test_a_success_whose_relay_died_before_the_report_is_still_reported_once() -> None:
+    claim = claimed(["a", "b"], mail_from=SENDER, dsn=wanting(a=["SUCCESS"]), settled={"a": "delivered"})
+    assert told(claim, results(b="delivered")) == ({"success": [("a", "relayed")]}, [])
+    claim.dealt_with = ["a"]
+    assert told(claim, results(b="delivered")) == ({}, [])
+
+
+def test_a_delay_is_told_once_and_when_it_is_long() -> None:
+    claim = claimed(["a"], age_s=500, mail_from=SENDER)
+    assert told(claim, results(a="deferred"), delay_after_s=501) == ({}, [])
+    assert told(claim, results(a="deferred"), delay_after_s=0) == ({}, [])
+    assert told(claim, results(a="deferred"), delay_after_s=500) == ({"delay": [("a", "delayed")]}, [])
+    claim.warned = True
+    assert told(claim, results(a="deferred"), delay_after_s=500) == ({}, [])
+
+
+def test_what_expires_is_a_failure_not_a_delay() -> None:
+    claim = claimed(["a"], age_s=1000, mail_from=SENDER)
+    assert told(claim, results(a="deferred"), delay_after_s=1) == ({"failure": [("a", "failed")]}, [])
 
 
 def test_an_uncertain_delivery_is_marked() -> None:

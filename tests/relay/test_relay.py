@@ -247,8 +247,8 @@ def test_what_fails_is_a_dead_letter_with_reason_and_history(
     with Sink(tmp_path, free_port()) as sink:
         settings = settings_for(each_store, smtp(sink))
         sink.do("defer")
-        spool_messages(settings, 2, length_bytes=1000)
-        spool_messages(settings, 1, length_bytes=200_000, first=2)
+        spool_messages(settings, 2, length_bytes=1000, mail_from="")
+        spool_messages(settings, 1, length_bytes=200_000, first=2, mail_from="")
         run(settings)
         eventually(lambda: fates(noted)["deferred"] >= 3)
         sink.do("reject")
@@ -271,30 +271,46 @@ def test_what_fails_is_a_dead_letter_with_reason_and_history(
     assert not [key for key in all_keys(each_store) if ":msg:" in key]
 
 
-def test_some_failed_early_and_the_letter_tells_when_the_last_is_settled(store: Store, run: Run, noted: Noted) -> None:
+@pytest.mark.parametrize("length_bytes", [1000, 200_000], ids=["small", "large"])
+def test_who_failed_is_a_dead_letter_at_once_while_others_are_tried_again(
+    each_store: Store, run: Run, noted: Noted, length_bytes: int
+) -> None:
+    store = each_store
+
     def script(talk: Talk) -> None:
         polite(talk, FINAL=b"550 5.1.1 unknown\r\n450 4.2.0 later\r\n250 ok\r\n")
 
     with ScriptedHop(script) as hop:
-        settings = settings_for(store, smtp(hop, transport="lmtp"), schedule_s=[0.2])
-        spool_messages(settings, 1, ["failed@y.example", "later@y.example", "good@y.example"])
+        settings = settings_for(store, smtp(hop, transport="lmtp"), schedule_s=[0.5])
+        recipients = ["failed@y.example", "later@y.example", "good@y.example"]
+        spool_messages(settings, 1, recipients, length_bytes, mail_from="")
         run(settings)
         eventually(lambda: fates(noted)["deferred"] == 1)
-        assert dead_letters(store) == []
+        (letter,) = dead_letters(store)
         hop.talks[0].stream.shutdown(2)
         hop.script = polite
-        eventually(lambda: fates(noted)["buried"] == 1)
+        eventually(lambda: fates(noted)["bounced"] == 1)
         assert len(hop.bodies) == 2
         assert hop.verbs[1].count("RCPT") == 1
-    (letter,) = dead_letters(store)
+    assert dead_letters(store) == [letter]
     (failed,) = json.loads(letter["failed"])
     assert (failed["recipient"], failed["text"]) == ("failed@y.example", "5.1.1 unknown")
+    envelope = json.loads(letter["envelope"])
+    assert envelope["rcpt_to"] == ["failed@y.example"]
+    assert letter["id"] == envelope["id"] != noted.settlements[0]["id"]
+    if envelope.get("segments"):
+        body = b"".join(store.ask("LRANGE", f"mta:{{0}}:body:{envelope['id']}", 0, -1))
+        assert body == message(0, length_bytes)
+    else:
+        assert letter["body"].encode() == message(0, length_bytes)
+    left = {key for key in all_keys(store) if ":body:" in key or ":msg:" in key}
+    assert left == ({f"mta:{{0}}:body:{envelope['id']}"} if length_bytes > 65_536 else set())
 
 
 def test_what_is_too_old_expires(store: Store, run: Run, noted: Noted) -> None:
     with ScriptedHop(partial(polite, MAIL=b"451 4.3.0 busy\r\n")) as hop:
         settings = settings_for(store, smtp(hop), expire_s=100.0)
-        spool_messages(settings, 1, age_s=101.0)
+        spool_messages(settings, 1, age_s=101.0, mail_from="")
         run(settings)
         eventually(lambda: fates(noted) == {"buried": 1})
     (letter,) = dead_letters(store)
@@ -304,7 +320,7 @@ def test_what_is_too_old_expires(store: Store, run: Run, noted: Noted) -> None:
 def test_a_body_that_is_gone_is_buried(store: Store, run: Run, noted: Noted) -> None:
     with ScriptedHop() as hop:
         settings = settings_for(store, smtp(hop))
-        spool_messages(settings, 1, length_bytes=500_000)
+        spool_messages(settings, 1, length_bytes=500_000, mail_from="")
         (body,) = (key for key in all_keys(store) if ":body:" in key)
         store.ask("DEL", body)
         run(settings)

@@ -244,7 +244,8 @@ def test_what_was_taken_over_cannot_be_changed_by_its_former_holder(
         store.ask("ZRANGE", "mta:{0}:lease", 0, -1, "WITHSCORES"),
     )
     assert before == after
-    assert store.keys() == EMPTY | {f"mta:{{0}}:body:{message_id}", "mta:{0}:lease"}
+    assert store.keys() == EMPTY | {f"mta:{{0}}:body:{message_id}", "mta:{0}:lease", "mta:{0}:deaths"}
+    assert new.deaths == 1
     assert heir.settle(new, DELIVERED, None)
     assert store.keys() == EMPTY
 
