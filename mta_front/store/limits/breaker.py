@@ -70,11 +70,13 @@ class Breaker:
         self._good = self._good + 1 if took_s <= self._slow_s else 0
         return self._good >= GOOD_PROBES
 
-    def come_back(self, now: float) -> float:
-        """Sessions go back to the store. When all have, `settled` is to be called."""
+    def come_back(self, now: float) -> bool:
+        """Sessions go back to the store. False: it has failed since the probe."""
+        if self._good < GOOD_PROBES:
+            return False
         self._state = "returning"
         self._until = now + RETURN_S
-        return self._until
+        return True
 
     def settled(self, now: float) -> bool:
         """True if that is news: all are back."""

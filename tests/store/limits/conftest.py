@@ -24,7 +24,7 @@ def events() -> Iterator[LimitsRecorder]:
 
 @pytest.fixture
 def make_limits(events: LimitsRecorder) -> Iterator[Callable[..., Limits]]:
-    """`make_limits(store, AtOnce("address", 3), lease_s=1.0)`: started limits. `up=False`: do not wait for the store."""
+    """`make_limits(store, AtOnce("address", 3), lease_s=1.0)`: started; `up=False`: do not wait for the store."""
     made: list[Limits] = []
 
     def make(store: Store | str, *rules: AtOnce | PerTime | AuthRules, up: bool = True, **more: Any) -> Limits:

@@ -64,3 +64,8 @@ def at_once(asks: Sequence[Callable[[], T]], timeout_s: float = 30.0) -> list[T]
     gevent.joinall(greenlets, timeout=timeout_s, raise_error=True)
     assert all(greenlet.ready() for greenlet in greenlets), "not in time"
     return [greenlet.value for greenlet in greenlets]
+
+
+def names_in(store: Store) -> set[str]:
+    """Of all keys."""
+    return store.keys()
