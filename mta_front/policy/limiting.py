@@ -89,8 +89,8 @@ class Limiting:
             verdict = limits.authenticated(who, name, good)
             if good is False and verdict.delay_s:
                 credentials.hold_back(verdict.delay_s)
-        if not verdict.allowed:  # this user has as many connections as it may have
-            raise refusing(replies.NOT_NOW)
+        if not verdict.allowed:  # this user has logged in too often, or has as many connections as it may have
+            raise refusing(replies.AUTH_NOT_NOW if verdict.rule == "connection_rate.per_user" else replies.NOT_NOW)
         return user
 
     def sender(self, address: Address, session: Session) -> None:

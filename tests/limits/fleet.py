@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -128,3 +129,13 @@ def held(store: Store, subject: str) -> int:
     """How many leases there are of an address, of a user, or of "all", as Redis has them."""
     with store.client() as client:
         return sum(int(client.zcard(key)) for key in client.scan_iter(match=f"*:lease:*:{subject}"))
+
+
+def mode(front: Front) -> str:
+    """`shared`, or `degraded`, as the log of its one worker has it."""
+    return ["shared", *changes(front)][-1]
+
+
+def changes(front: Front) -> list[str]:
+    """The log's lines of changes, in order."""
+    return re.findall(r'"event":"limits (\w+)"', front.log_text())

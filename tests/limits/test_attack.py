@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.limits.attack import attack
+from tests.limits.attack import attack, read
 from tests.stores import Store
+from tools.attack_chart import DATA
 
 
 def test_a_spray(tmp_path: Path, full: bool, figures: Callable[[str], None]) -> None:
@@ -23,4 +24,8 @@ def test_a_spray(tmp_path: Path, full: bool, figures: Callable[[str], None]) -> 
         f"{result.new_refused} refused, {result.new_delayed} delayed by at most {result.new_delay_s} s"
     )
     assert result.guesses == int(100_000 * size)
+    # Each user's rate, and as much again for addresses that have not failed.
+    assert result.tested <= 2 * result.users * (20 + 20 * result.duration_s / 600)
+    if full:
+        assert result.tested <= 2 * read(DATA).tested, "docs/limits.md says less"
     assert (result.known_refused, result.new_refused) == (0, 0)

@@ -5,55 +5,20 @@ from __future__ import annotations
 import re
 import signal
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
-from tests.front import Front
-from tests.limits.fleet import CLIENT, a_front, came, codes, greeted, limits, rush
+from tests.limits.fleet import CLIENT, a_front, changes, codes, greeted, limits, mode, rush
 from tests.limits.slowly import Slowly
+from tests.limits.visits import Visits
 from tests.stores import Store
 from tests.wait import until
 
 TIMEOUT_S = 0.25  # limits.timeout_ms, as it is by default
 LATER_S = 0.005
 BUSY_S = 0.1  # what a loaded machine may add to one wait
-
-
-class Visits:
-    """Clients that come one after another: when each came, and how long until it was greeted or refused."""
-
-    def __init__(self, front: Front) -> None:
-        self._front = front
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._visit)
-        self.seen: list[tuple[float, float, int]] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._thread.join(30)
-
-    def _visit(self) -> None:
-        number = 0
-        while not self._ending.wait(0.005):
-            number += 1
-            began_at = time.monotonic()
-            with came(self._front, f"198.18.{number // 250 % 250}.{number % 250 + 1}") as talk:
-                code = talk.reply().code
-            self.seen.append((began_at, time.monotonic() - began_at, code))
-
-    def waits_s(self, since: float, until_: float) -> list[float]:
-        """How long those waited who came in between, and all of them were let in."""
-        seen = [(wait_s, code) for began_at, wait_s, code in self.seen if since <= began_at < until_]
-        assert {code for _, code in seen} == {220}, f"{seen}"
-        return [wait_s for wait_s, _ in seen]
 
 
 class Limited:
@@ -71,14 +36,6 @@ class Limited:
         )
         self.front = a_front(directory / "pod", mail, given).start()
         until(lambda: 'mta_front_store_up{purpose="limits"} 1.0' in self._metrics(), 10.0, "its Redis is there")
-
-    def mode(self) -> str:
-        """As the log has it."""
-        return (["shared", *self.changes()])[-1]
-
-    def changes(self) -> list[str]:
-        """The log's lines of changes, in order."""
-        return re.findall(r'"event":"limits (\w+)"', self.front.log_text())
 
     def decided(self, rule: str, decision: str, mode: str) -> int:
         """How many decisions there were."""
@@ -136,7 +93,7 @@ def test_nobody_waits_for_a_redis_that_is_away(tmp_path: Path, full: bool, figur
     with Visits(limited.front) as visits:
         for how in HOW:
             figures(_outage(how, limited, visits, 10.0 if full else 1.7))
-    assert limited.changes() == ["degraded", "shared"] * len(HOW)
+    assert changes(limited.front) == ["degraded", "shared"] * len(HOW)
     changed = limited.front.metric("mta_front_limits_mode_changes_total")
     assert changed == 2 * len(HOW)
     assert limited.decided("connections", "allowed", "local") > 0
@@ -145,16 +102,16 @@ def test_nobody_waits_for_a_redis_that_is_away(tmp_path: Path, full: bool, figur
 def _outage(how: str, limited: Limited, visits: Visits, outage_s: float) -> str:
     """One of them, judged; its figures."""
     began_at = time.monotonic()
-    _more(visits, 60)
+    visits.await_more(60)
     with HOW[how](limited):
         away_at = time.monotonic()
-        until(lambda: limited.mode() == "degraded", 5.0, "limits are degraded")
+        until(lambda: mode(limited.front) == "degraded", 5.0, "limits are degraded")
         until(lambda: time.monotonic() > away_at + outage_s, outage_s + 5.0)
         end_at = time.monotonic()
     back_at = time.monotonic()
-    until(lambda: limited.mode() == "shared", 10.0, "limits are shared again")
+    until(lambda: mode(limited.front) == "shared", 10.0, "limits are shared again")
     shared_at = time.monotonic()
-    _more(visits, 20)
+    visits.await_more(20)
     usual_s = statistics.median(visits.waits_s(began_at, away_at))
     first, later = visits.waits_s(away_at, away_at + 1.0), visits.waits_s(away_at + 1.0, end_at)
     visits.waits_s(end_at, time.monotonic())  # nobody is refused when it comes back
@@ -167,11 +124,6 @@ def _outage(how: str, limited: Limited, visits: Visits, outage_s: float) -> str:
     )
 
 
-def _more(visits: Visits, count: int) -> None:
-    many = len(visits.seen) + count
-    until(lambda: len(visits.seen) > many, 20.0, "clients come")
-
-
 def test_each_limit_does_what_it_says(tmp_path: Path) -> None:
     limited = Limited(tmp_path)
     front = limited.front
@@ -181,20 +133,20 @@ def test_each_limit_does_what_it_says(tmp_path: Path) -> None:
         assert str(before.command("RCPT TO:<c@ours.example>")).startswith("450 4.7.1")
         with frozen(limited):
             before.expect("RCPT TO:<c@ours.example>", 250)  # open; the first who asks finds it away
-            assert limited.mode() == "degraded"
+            assert mode(limited.front) == "degraded"
             before.expect("RSET", 250)
             assert str(before.command("MAIL FROM:<a@client.example>")).startswith("450 4.7.1")  # closed
             with rush([front], [CLIENT] * 100) as talks:  # local: one worker, all of the limit; one is in already
                 assert codes(talks).count(220) == 49
-        until(lambda: limited.mode() == "shared", 10.0, "limits are shared again")
+        until(lambda: mode(limited.front) == "shared", 10.0, "limits are shared again")
         before.expect("MAIL FROM:<a@client.example>", 250)
         assert str(before.command("RCPT TO:<c@ours.example>")).startswith("450 4.7.1")
         with rush([front], [CLIENT] * 100) as talks:
             assert codes(talks).count(220) == 49
-    for rule, decision, mode in [
+    for rule, decision, how in [
         ("recipients.per_address", "refused", "shared"),
         ("recipients", "allowed", "open"),
         ("messages.per_address", "refused", "closed"),
         ("connections.per_address", "refused", "local"),
     ]:
-        assert limited.decided(rule, decision, mode) > 0, (rule, decision, mode)
+        assert limited.decided(rule, decision, how) > 0, (rule, decision, how)
