@@ -13,6 +13,7 @@ import typer
 
 from mta_front import __version__, checks, development
 from mta_front.config import Loaded, SettingsError, development_layer, file_layer, finish
+from mta_front.reloading import Source
 from mta_front.settings import render
 
 
@@ -81,7 +82,8 @@ def serve(config: FileOption = None, workers: WorkersOption = None, no_relay: No
         print(development.text(loaded.settings, with_user=with_user), flush=True)
 
     on_ready = tell if path is None else None
-    raise typer.Exit(run(loaded.settings, with_relay=not no_relay, on_ready=on_ready))
+    source = Source(path, flags)
+    raise typer.Exit(run(loaded.settings, with_relay=not no_relay, on_ready=on_ready, source=source))
 
 
 @app.command()
@@ -96,7 +98,7 @@ def relay(config: FileOption = None) -> None:
         _refuse(faults)
     from mta_front.master.supervisor import run
 
-    raise typer.Exit(run(loaded.settings, relay_only=True))
+    raise typer.Exit(run(loaded.settings, relay_only=True, source=Source(path, {}, receives=False)))
 
 
 @app.command()

@@ -69,8 +69,8 @@ class Lifeline:
         self.on_status = on_status
         self.on_certificates = on_certificates
         self.on_cover = on_cover
-        self.closing: list[str] | None = None
-        """The listeners whose sockets go away at the drain that was ordered; None: all of them do."""
+        self.closing: list[int] | None = None
+        """The numbers of those of our sockets that go away at the drain that was ordered; None: all of them do."""
         control.setblocking(False)
         # A socket made before the patch stays a plain one: send() and recv() never wait behind gevent's back.
         self._control = control

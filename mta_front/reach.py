@@ -23,7 +23,7 @@ class Reach:
 
     def __init__(self, others: Mapping[int, Sequence[tuple[str, _socket.socket]]]) -> None:
         self._others = others
-        self._doors: list[tuple[str, _Door]] = []
+        self._doors: list[_Door] = []
 
     def add(self, name: str, own: Listener, own_socket: _socket.socket) -> None:
         """A listener's address: its own socket, and how it serves."""
@@ -33,24 +33,24 @@ class Reach:
             for other_name, sock in sockets:
                 if other_name == name and _address(sock) == address:
                     door.others[slot] = own.on(sock), sock
-        self._doors.append((name, door))
+        self._doors.append(door)
 
     def cover(self, slots: Collection[int]) -> None:
         """Accept for these slots too, and for no others."""
-        for _, door in self._doors:
+        for door in self._doors:
             for slot, (listener, _sock) in door.others.items():
                 if slot in slots:
                     listener.start()
                 else:
                     listener.stop()
 
-    def end(self, closing: Collection[str] | None) -> None:
-        """Accept no more. What waits stays where it is, for others; of listeners that are `closing` (None: all) it is
-        accepted, for nobody will come after us.
+    def end(self, closing: Collection[int] | None) -> None:
+        """Accept no more. What waits stays where it is, for others; of doors that are `closing` (numbers in the order in
+        which they were added; None: all) it is accepted, for nobody will come after us.
         """
-        for name, door in self._doors:
+        for number, door in enumerate(self._doors):
             for listener, sock in ((door.own, door.own_socket), *door.others.values()):
-                if closing is None or name in closing:
+                if closing is None or number in closing:
                     listener.finish()
                     sock.close()
                 else:

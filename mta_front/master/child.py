@@ -6,8 +6,9 @@ Redis or OpenSSL (the master must stay free of threads, hubs and connections).
 
 The control socket carries JSON lines both ways (see `mta_front.lifeline` for the child's side):
 
-    master -> child   {"do": "drain", "grace_s": 5.0, "timeout_s": 30.0, "closing": ["mx"]}
-                                                           both counted from now; the listeners whose sockets go away
+    master -> child   {"do": "drain", "grace_s": 5.0, "timeout_s": 30.0, "closing": [0]}
+                                                           both counted from now; the numbers of those of its sockets
+                                                           that go away, without it all do
                       {"do": "cover", "slots": [2, 3]}     to workers: accept for these slots too, and for no others
                       {"do": "stop"}
                       {"do": "certificates", "files": {path: base64}}      to workers, when one of the files changed
@@ -63,6 +64,10 @@ class ChildContext:
     """Certificates and keys, by path, as the master read them."""
     store_url: str
     """`settings.store.url`, or `unix:///…` of the embedded store."""
+
+    def given(self) -> list[socket.socket]:
+        """All listening sockets that the child may use."""
+        return [sock for sockets in (self.sockets, *self.others.values()) for _, sock in sockets]
 
 
 Main: TypeAlias = Callable[[ChildContext], int]

@@ -80,14 +80,14 @@ class Children:
         """The places of a kind, by number."""
         return sorted((place for place in self.places if place.kind == kind), key=lambda place: place.index)
 
-    def remove(self, place: Place) -> None:
-        """A place that is not wanted any more: whoever is in it drains."""
+    def remove(self, place: Place, closing: Iterable[int] = ()) -> None:
+        """A place that is not wanted any more: whoever is in it drains. `closing`: as in `promote`."""
         self.places.remove(place)
         self._left.append(place)
         self._gone_restarts[place.kind] += place.restarts
         for child in (place.successor, place.child):
             if child:
-                self._leave(place, child)
+                self._leave(place, child, closing)
         place.child = place.successor = None
         self._forget_left()
 
@@ -97,8 +97,8 @@ class Children:
             self._leave(place, place.successor)
         place.successor = self._spawn(place, generation, time.monotonic())
 
-    def promote(self, place: Place, closing: Iterable[str] = ()) -> None:
-        """The successor takes over; who was there drains. `closing`: the listeners whose sockets go away."""
+    def promote(self, place: Place, closing: Iterable[int] = ()) -> None:
+        """The successor takes over; who was there drains. `closing`: the numbers of his sockets that go away."""
         before, place.child, place.successor = place.child, place.successor, None
         place.renewal = ""
         place.short_lives = 0
@@ -155,7 +155,7 @@ class Children:
 
     def _lacks(self, place: Place) -> bool:
         """Whether somebody is to be started in it."""
-        if not self.respawning:
+        if not self.respawning or place.pending:
             return False
         return not place.child or bool(place.renewal and not place.successor and not self.hold)
 
@@ -180,22 +180,21 @@ class Children:
         self._lanes.give_back(child.lane)
         self.changed = True
         self._forget_left()
-        if child.ending:
-            if child is place.child:
-                place.child = None
-            write = self._log.info if how == "exit 0" else self._log.warning
-            write(f"{place.kind} ended", how=how, **place.names(child))
-            return
         if child is place.successor:
+            self.failed_successor = f"the new {place.kind} {place.index} cannot start: {child.fault or how}"
             place.successor = None
             place.short_lives += 1
             place.due_at = now + self._pace.delay_s(place.short_lives, was_ready=False)
-            self.failed_successor = f"the new {place.kind} {place.index} cannot start: {child.fault or how}"
-        else:
+        elif child is place.child:
             place.child = None
-            self._count_life(place, child, now)
+            if not child.ending:
+                self._count_life(place, child, now)
             if place.successor and place.successor.heartbeat.ready_at and not self.hold:
                 self.promote(place)
+        if child.ending:
+            write = self._log.info if how == "exit 0" else self._log.warning
+            write(f"{place.kind} ended", how=how, **place.names(child))
+            return
         self._log.error(
             f"{place.kind} died",
             how=how,
@@ -242,7 +241,7 @@ class Children:
         for child in self.alive(NAMES):
             child.heartbeat.forgive(lost_s)
 
-    def _leave(self, place: Place, child: Child, closing: Iterable[str] = ()) -> None:
+    def _leave(self, place: Place, child: Child, closing: Iterable[int] = ()) -> None:
         """While all others go on, this one drains: at once, nobody has to be told before."""
         timeout_s = child.generation.settings.server.drain_timeout_s
         child.end_by_at = time.monotonic() + timeout_s + MARGIN_S

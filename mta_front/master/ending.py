@@ -56,8 +56,8 @@ class Ending:
         self._children = children
         self._store = store
         self._close_listeners: Callable[[], None] | None = close_listeners
-        self._grace_s = min(drain_grace_s, drain_timeout_s)
-        self._grace_ends_at = now + self._grace_s
+        self.drain_timeout_s = drain_timeout_s
+        self._grace_ends_at = now + min(drain_grace_s, drain_timeout_s)
         self._drained_by_at = now + drain_timeout_s
         self._log = log.logger()
         self._steps: deque[Step] = deque()

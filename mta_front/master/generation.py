@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mta_front.master.child import Kind
 from mta_front.master.keyfiles import KeyFiles
 from mta_front.master.slots import Group
+from mta_front.settings.tls import tls_of_listeners
 
 if TYPE_CHECKING:
     from mta_front.config import Settings
@@ -41,3 +42,9 @@ class Generation:
                     if slot != index:
                         found.setdefault(slot, []).append((group.listener, sock))
         return found
+
+
+def key_files_of(settings: Settings) -> KeyFiles:
+    """The certificates and keys that the listeners of these settings need, read now."""
+    wanted = [path for options in tls_of_listeners(settings).values() for path in options.files()]
+    return KeyFiles(dict.fromkeys(wanted))

@@ -81,6 +81,8 @@ class Place:
     """Why the child is to be replaced while it serves; "": it is not."""
     counted: bool = True
     """Somebody is expected in it. One that is added while others serve is counted on once it is filled."""
+    pending: bool = False
+    """It is there for the successor only, until a reload is done."""
     due_at: float = 0.0
     short_lives: int = 0
     restarts: int = 0

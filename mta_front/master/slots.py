@@ -9,10 +9,11 @@ since AF_UNIX has no SO_REUSEPORT.
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from mta_front.master.failure import CannotStart
 from mta_front.master.sockets import open_tcp, open_unix, remove_unix
 from mta_front.master.steering import steer
 from mta_front.observe import log
@@ -68,29 +69,41 @@ class Slots:
         self._chosen: frozenset[int] = frozenset()
         self._steers = True
 
-    def open(self, listeners: Iterable[Door], backlog: int) -> list[Group]:
+    def open(
+        self, listeners: Iterable[Door], backlog: int, failed: Callable[[CannotStart], None] | None = None
+    ) -> list[Group]:
         """The sockets of every address of every listener: those that are open already, and new ones.
 
-        Raises CannotStart; then no more is open than before. `keep` settles it.
+        Raises CannotStart; then no more is open than before. `keep` settles it. `failed` may raise what it is given, or
+        else the address is left out.
         """
         before = {str(group.bind): group for group in self.groups}
         found: list[Group] = []
         try:
             for listener in listeners:
                 for bind in listener.addresses:
-                    held = before.get(str(bind))
-                    if held:
-                        sockets = held.sockets
-                    elif bind.kind == "tcp":
-                        sockets = open_tcp(bind, self.count, backlog)
+                    try:
+                        sockets = self._sockets(listener, bind, backlog, before.get(str(bind)))
+                    except CannotStart as failure:
+                        if failed is None:
+                            raise
+                        failed(failure)
                     else:
-                        sockets = [open_unix(bind, listener.unix_mode, backlog)]
-                    found.append(Group(listener.name, bind, sockets))
+                        found.append(Group(listener.name, bind, sockets))
         except BaseException:
             self.drop(found)
             raise
         self._chosen = frozenset()  # of what is new, nothing is chosen yet
         return found
+
+    def _sockets(self, listener: Door, bind: Bind, backlog: int, held: Group | None) -> list[socket.socket]:
+        if held:
+            for sock in held.sockets:
+                sock.listen(backlog)  # it may be another than before
+            return held.sockets
+        if bind.kind == "tcp":
+            return open_tcp(bind, self.count, backlog)
+        return [open_unix(bind, listener.unix_mode, backlog)]
 
     def keep(self, groups: list[Group]) -> None:
         """These are the groups from now on; close all others."""

@@ -17,6 +17,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +26,17 @@ from mta_front.master.child import MAINS, ChildContext, Kind, Main
 from mta_front.master.children import Children
 from mta_front.master.ending import Ending
 from mta_front.master.failure import CannotStart
-from mta_front.master.generation import Generation
+from mta_front.master.generation import Generation, key_files_of
 from mta_front.master.keyfiles import KeyFiles
 from mta_front.master.lanes import Lanes
 from mta_front.master.lock import FileLock, hold_data_dir, write_pid_file
+from mta_front.master.operations import Operations
+from mta_front.master.reload import Source
 from mta_front.master.signals import Signals
 from mta_front.master.slots import Slots, admin_doors
 from mta_front.master.store import EmbeddedStore
 from mta_front.master.traffic import Traffic
 from mta_front.observe import log
-from mta_front.settings.tls import tls_of_listeners
 
 if TYPE_CHECKING:
     from mta_front.config import Settings
@@ -51,8 +53,6 @@ PREDECESSOR_TIMEOUT_S = 10.0
 OPEN_FILES_MAX = 1 << 20
 """fs.nr_open's default: what no process can pass without the administrator's doing."""
 
-NOT_YET = "this signal has no meaning yet"
-
 
 def run(
     settings: Settings,
@@ -62,16 +62,19 @@ def run(
     mains: Mapping[Kind, Main] = MAINS,
     pace: Pace | None = None,
     on_ready: Callable[[], object] | None = None,
+    source: Source | None = None,
 ) -> int:
     """Be the master until a signal ends it. Returns the exit code of the process.
 
     `relay_only`: no listeners and no workers. `with_relay=False`: no relay workers. `mains` and `pace` are for tests.
-    `on_ready` is called once, in the master, when all places are filled and the store has answered.
+    `on_ready` is called once, in the master, when all places are filled and the store has answered. `source`: where the
+    settings came from, and are read from again at HUP.
     """
     log.set_up(settings.log.format, settings.log.level, process="master")
-    supervisor = Supervisor(settings, mains, pace or Pace(), on_ready)
+    supervisor = Supervisor(settings, mains, pace or Pace(), on_ready, source)
+    supervisor.relay_only, supervisor.with_relay = relay_only, with_relay or relay_only
     try:
-        supervisor.open(relay_only=relay_only, with_relay=with_relay)
+        supervisor.open()
         return supervisor.loop()
     except CannotStart as failure:
         log.logger().error("cannot start", reason=failure.message, exit_code=failure.exit_code)
@@ -86,10 +89,19 @@ def run(
 class Supervisor:
     """One master."""
 
+    relay_only = False
+    with_relay = True
+
     def __init__(
-        self, settings: Settings, mains: Mapping[Kind, Main], pace: Pace, on_ready: Callable[[], object] | None
+        self,
+        settings: Settings,
+        mains: Mapping[Kind, Main],
+        pace: Pace,
+        on_ready: Callable[[], object] | None,
+        source: Source | None,
     ) -> None:
         self._settings = settings
+        self._source = source
         self._mains = mains
         self._pace = pace
         self._on_ready = on_ready
@@ -105,6 +117,7 @@ class Supervisor:
         self._pid_file: FileLock | None = None
         self._store: EmbeddedStore | None = None
         self._children: Children | None = None
+        self._operations: Operations | None = None
         self._ending: Ending | None = None
         self._told_at = 0.0
         self._handlers: dict[signal.Signals, Callable[[], None]] = {
@@ -116,7 +129,7 @@ class Supervisor:
 
     # -- starting ------------------------------------------------------------------------------------------------
 
-    def open(self, *, relay_only: bool, with_relay: bool) -> None:
+    def open(self) -> None:
         """Take all that must be ours alone, in the order in which others may dispute it. Raises CannotStart."""
         settings = self._settings
         self._signals.install()  # a signal that comes from here on ends what was begun
@@ -128,27 +141,41 @@ class Supervisor:
         if not settings.store.url:
             self._store = EmbeddedStore(settings, data_dir, self._pace, self._selector)
             self._store.prepare()
-        self._slots.keep(self._slots.open([] if relay_only else settings.listeners, settings.server.backlog))
+        self._slots.keep(self._slots.open([] if self.relay_only else settings.listeners, settings.server.backlog))
         self._admin_slots.keep(self._admin_slots.open(admin_doors(settings), settings.server.backlog))
         if settings.server.pid_file:
             self._pid_file = write_pid_file(settings.server.pid_file)
         self._log.info("master started", pid=self._pid, data_dir=str(data_dir))
         for group in (*self._slots.groups, *self._admin_slots.groups):
             self._log.info("listening", listener=group.listener, address=str(group.bind), sockets=len(group.sockets))
-        wanted = [path for options in tls_of_listeners(settings).values() for path in options.files()]
         generation = Generation(
             settings,
             self._store.url if self._store else settings.store.url,
-            KeyFiles([] if relay_only else dict.fromkeys(wanted)),
+            KeyFiles([]) if self.relay_only else key_files_of(settings),
             self._slots.groups,
             self._admin_slots.groups,
         )
         self._children = Children(self._mains, self._pace, lanes, self._selector, generation, self._close_in_child)
-        self._children.add("admin", 0)
-        for slot in range(0 if relay_only else settings.server.workers):
-            self._children.add("worker", slot)
-        for relay in range(settings.relay.workers if with_relay or relay_only else 0):
-            self._children.add("relay", relay)
+        for kind, index in self._places_of(settings):
+            self._children.add(kind, index)
+        self._operations = Operations(
+            self._source,
+            self._children,
+            self._slots,
+            self._admin_slots,
+            self._selector,
+            self._places_of,
+            partial(self._close_in_child, None),
+        )
+
+    def _places_of(self, settings: Settings) -> list[tuple[Kind, int]]:
+        """What is to be filled, with such settings."""
+        counts: list[tuple[Kind, int]] = [
+            ("admin", 1),
+            ("worker", 0 if self.relay_only else settings.server.workers),
+            ("relay", settings.relay.workers if self.with_relay else 0),
+        ]
+        return [(kind, index) for kind, count in counts for index in range(count)]
 
     def _open_lanes(self, run_dir: Path) -> Lanes:
         try:
@@ -187,16 +214,18 @@ class Supervisor:
     def _turn(self, now: float) -> None:
         """Do all that is due."""
         assert self._children
+        assert self._operations
         while self._signals.pending:
             number = self._signals.pending.popleft()
             handler = self._handlers.get(number)
             if handler:
                 handler()
             else:
-                self._log.warning("signal ignored", signal=number.name, reason=NOT_YET)
+                self._operations.asked(number)
         self._reap(now)
         if self._store:
             self._store.tick(now)
+        self._operations.tick(now)
         self._children.tick(now)
         self._traffic.direct(self._children, now)
         if self._children.generation.key_files.changed(now):
@@ -214,7 +243,9 @@ class Supervisor:
 
     def _due_at(self) -> float:
         assert self._children
+        assert self._operations
         return min(
+            self._operations.due_at(),
             self._children.due_at(),
             self._children.generation.key_files.due_at(),
             self._store.due_at() if self._store else float("inf"),
@@ -229,8 +260,9 @@ class Supervisor:
         if self._ending:
             self._escalate("TERM")
             return
-        self._log.info("draining", signal="TERM", timeout_s=self._settings.server.drain_timeout_s)
-        self._begin_ending().drain()
+        ending = self._begin_ending()
+        self._log.info("draining", signal="TERM", timeout_s=ending.drain_timeout_s)
+        ending.drain()
 
     def handle_int(self) -> None:
         """Stop at once; a second time: kill."""
@@ -243,6 +275,7 @@ class Supervisor:
     def _reap(self, now: float) -> None:
         """Reap whoever ended. As PID 1 that may be anybody's child."""
         assert self._children
+        assert self._operations
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -252,12 +285,16 @@ class Supervisor:
                 return
             if self._store and pid == self._store.pid:
                 self._store.reaped(now, how_it_ended(status))
-            elif not self._children.reaped(pid, how_it_ended(status), now):
+            elif not self._children.reaped(pid, how_it_ended(status), now) and not self._operations.reaped(
+                pid, how_it_ended(status)
+            ):
                 self._log.debug("reaped a stranger", pid=pid, how=how_it_ended(status))
 
     def _begin_ending(self) -> Ending:
         assert self._children
-        server = self._settings.server
+        assert self._operations
+        self._operations.end()
+        server = self._children.generation.settings.server
         self._ending = Ending(
             self._children, self._store, self._slots.close, server.drain_timeout_s, server.drain_grace_s
         )
@@ -294,6 +331,7 @@ class Supervisor:
             "pid": self._pid,
             "started_at": self._started_at,
             "state": "draining" if self._ending else "running",
+            "reloading": bool(self._operations and self._operations.reloading),
             "listeners": [{"name": group.listener, "address": str(group.bind)} for group in self._slots.groups],
             "children": children.rows(now),
             "leaving": children.leaving(now),
@@ -303,13 +341,13 @@ class Supervisor:
 
     # -- ending --------------------------------------------------------------------------------------------------
 
-    def _close_in_child(self, context: ChildContext) -> None:
-        """In a new child: close everything of the master's but what the child was given."""
+    def _close_in_child(self, context: ChildContext | None) -> None:
+        """In a new child: close everything of the master's but what the child was given, if it was given anything."""
         assert self._children
         self._selector.close()
         self._signals.close()
         self._children.close_in_child(context)
-        given = [sock for sockets in (context.sockets, *context.others.values()) for _, sock in sockets]
+        given = context.given() if context else []
         for slots in (self._slots, self._admin_slots):
             slots.close_all_but(given)
         if self._store:

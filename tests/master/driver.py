@@ -22,6 +22,7 @@ from mta_front import config
 from mta_front.master.backoff import Pace
 from mta_front.master.child import MAINS, ChildContext, Kind, Main
 from mta_front.master.supervisor import run
+from mta_front.reloading import Source
 
 
 def serve(child: ChildContext, plan: dict[str, Any]) -> int:
@@ -117,6 +118,13 @@ def once(child: ChildContext, plan: dict[str, Any]) -> int:
     return 3
 
 
+def until_worn(child: ChildContext, plan: dict[str, Any]) -> int:
+    """A worker; after so many lives, of all places together, none can boot any more."""
+    if len(list(Path(os.environ["DRIVER_NOTES"]).glob(f"{child.kind}-*-start.json"))) >= plan["lives"]:
+        raise ImportError("No module named 'policy'")
+    return serve(child, plan)
+
+
 def brief(child: ChildContext, plan: dict[str, Any]) -> int:
     """A main that gets ready and ends, without the weight of a patched process."""
     child.control.send(b'{"ready": {"accepting": true}}\n')
@@ -156,6 +164,7 @@ ROLES: dict[str, Callable[[ChildContext, dict[str, Any]], int]] = {
     "fail": fail,
     "hang": hang,
     "once": once,
+    "until_worn": until_worn,
     "brief": brief,
     "parent": parent,
     "real": real,
@@ -207,6 +216,7 @@ def main() -> int:
         settings,
         mains={kind: planned(kind) for kind in kinds},
         pace=pace,
+        source=Source(Path(sys.argv[1]), {}),
         **plans.get("run", {}),
         on_ready=lambda: print("READY", flush=True),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import stat
 import subprocess
@@ -155,14 +154,6 @@ def test_an_ipv6_wildcard_leaves_ipv4_alone(tmp_path: Path) -> None:
     (four,) = open_tcp(Bind("tcp", "0.0.0.0", port), 1, 10)
     with six, four:
         assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-
-
-def test_signals_that_have_no_meaning_yet_do_no_harm(tmp_path: Path) -> None:
-    front = Driven(tmp_path, server={"workers": 1}).start()
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
-        front.signal(number)
-    until(lambda: front.events().count("signal ignored") == 5, 5.0, "each is told")
-    assert front.ready()
 
 
 def _accepted(listening: socket.socket) -> socket.socket | None:
