@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,12 @@ def hold(life: str, held: Sequence[tuple[str, str]]) -> Call:
     return Call([*head, 0, life, LEASE_KEY_MS, *(session for _, session in held)], late=len(head))
 
 
-def free(life: str, held: Sequence[tuple[str, str]], then: Callable[[Call], None]) -> Call:
-    """`held`: leases and sessions. Reply: how many were held."""
-    return Call([*_FREE.head([lease for lease, _ in held]), life, *(session for _, session in held)], then=then)
+def free(members: Mapping[str, Sequence[str]], then: Callable[[Call], None]) -> Call:
+    """`members`: of each lease, LIFE/SESSION. Reply: how many were held."""
+    args = _FREE.head(list(members))
+    for each in members.values():
+        args += (len(each), *each)
+    return Call(args, then=then)
 
 
 class Guess:

@@ -51,7 +51,8 @@ class Life:
         self._greenlet: Any = None
         self._renew_at = 0.0
         self._rewrite_at = 0.0
-        self._frees: list[tuple[str, str]] = []
+        self._frees: dict[str, list[str]] = {}  # lease -> what is to be given back of it
+        self._free_count = 0
         self._unwritten: set[str] = set()  # sessions that hold what the store may not know of
         self._written = False  # what is held is in the store, or on its way there
         self.mode = "shared"
@@ -76,14 +77,14 @@ class Life:
     def failed(self, reason: str) -> None:
         """The store is away, or too slow: sessions leave it alone until it is well again."""
         self._written = False
-        self._frees.clear()
         if self._breaker.failed():
             self.degraded(reason)
 
     def degraded(self, reason: str) -> None:
         """The breaker has opened."""
         self._written = False
-        self._frees.clear()
+        self._frees = {}
+        self._free_count = 0
         self._wake.set()
         if self.mode == "shared":
             self.mode = "degraded"
@@ -99,17 +100,27 @@ class Life:
         """The session holds these no more. Those of one turn of the loop travel together, and before what is asked."""
         if not self._written:
             return  # the new life will not know them
-        if not self._frees:
+        frees = self._frees
+        if not frees:
             gevent.get_hub().loop.run_callback(self.flush)
+        member = f"{self.number}/{session}"
         for lease in leases:
-            self._frees.append((lease, session))
+            members = frees.get(lease)
+            if members is None:
+                frees[lease] = [member]
+            else:
+                members.append(member)
+        self._free_count += len(leases)
+        if self._free_count >= SLICE:
+            self.flush()
 
     def flush(self) -> None:
         """Send what was given back."""
-        while self._frees:
-            part, self._frees = self._frees[:SLICE], self._frees[SLICE:]
+        if self._frees:
+            members, self._frees = self._frees, {}
+            self._free_count = 0
             try:
-                self._link.post(calls.free(self.number, part, self._freed))
+                self._link.post(calls.free(members, self._freed))
             except StoreError as error:
                 self.failed(error.reason)
 

@@ -160,8 +160,11 @@ class LimitOptions:
 
     def rules_for(self, listener: str, address: str, *, trusted: bool = True) -> Rules | None:
         """The rules for a client; None = exempt. Not `trusted`: in no network that we know (W10, W12)."""
-        found = parsed(address) if trusted else None
-        if found is not None:
+        return self.rules_of(listener, parsed(address), trusted)
+
+    def rules_of(self, listener: str, found: IPv4Address | IPv6Address | None, trusted: bool) -> Rules | None:
+        """As `rules_for`, of a `parsed` address."""
+        if found is not None and trusted:
             if any(found in network for network in self.exempt):
                 return None
             for network, by_listener in self.networks:

@@ -26,6 +26,7 @@ from mta_front.store.limits.verdict import AuthVerdict, Verdict, Who
 
 TURN_FIRST_S, TURN_LAST_S, TURN_MAX_S = 0.02, 0.5, 10.0  # how a guess waits for those before it
 BUSY_RETRY_S = 1.0
+BUSY_AGE_S = 0.005  # reading how busy this thread was costs a system call, so one reading serves so long
 
 _chance = random.Random().random  # noqa: S311  # no secret
 
@@ -49,7 +50,9 @@ class Limits:
         self._keys = keys = LimitKeys(options.store.prefix)
         self._holds = Holds()
         self._alone = Alone(self._holds)
-        self._breaker = Breaker(options.slow_ms / 1000)
+        self._slow_s = options.slow_ms / 1000
+        self._breaker = Breaker(self._slow_s)
+        self._busy_at = self._busy_s = 0.0  # when this thread's CPU time was read last, and what it was
         self._guesses: dict[str, Guess] = {}  # of sessions that wait for their backend
         self._lone_guesses: set[str] = set()  # of which the store knows nothing
         self._users: dict[str, tuple[str, ...]] = {}  # session -> the lease of its user
@@ -90,7 +93,7 @@ class Limits:
         question = terms.questions.get(handshake)
         if question is None:
             rates = terms.spent(_CONNECTION[handshake], "", "")
-            question = terms.questions[handshake] = Question(self._keys, terms.bans, terms.begin, rates)
+            question = terms.questions[handshake] = Question(self._keys, terms.bans, terms.begin(), rates)
         self._holds.add(who.session, question.lease_keys)
         return self._decide(question, who.session, ("connections",))
 
@@ -281,7 +284,9 @@ class Limits:
         if not breaker.closed and not breaker.admits(began, _chance()):
             return None
         life.flush()
-        busy = time.thread_time()
+        if began - self._busy_at > BUSY_AGE_S:
+            self._busy_at, self._busy_s = began, time.thread_time()
+        busy_s = self._busy_s
         try:
             link.post(call)
             reply = link.wait(call)
@@ -289,8 +294,10 @@ class Limits:
             life.failed(error.reason)
             return None
         now = time.monotonic()
-        # What this worker did itself meanwhile does not make the store slow.
-        if breaker.heard(now, now - began - (time.thread_time() - busy), id(call.gate)):
+        took_s = now - began
+        if took_s > self._slow_s:  # what this worker did itself meanwhile does not make the store slow
+            took_s -= time.thread_time() - busy_s
+        if breaker.heard(now, took_s, id(call.gate)):
             life.degraded("slow")
         if reply == calls.TOO_LATE:
             link.distrust_clock()

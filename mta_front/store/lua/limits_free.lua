@@ -3,11 +3,13 @@
 --
 -- Sessions are over. May come late, and more than once.
 -- KEYS  leases…
--- ARGV  life, a session for each lease…
+-- ARGV  for each lease: how many, then so many LIFE/SESSION…
 -- Reply how many were held.
 
-local held = 0
-for n, key in ipairs(KEYS) do
-  held = held + redis.call('ZREM', key, ARGV[1] .. '/' .. ARGV[1 + n])
+local held, at = 0, 1
+for _, key in ipairs(KEYS) do
+  local last = at + tonumber(ARGV[at])
+  held = held + redis.call('ZREM', key, unpack(ARGV, at + 1, last))
+  at = last + 1
 end
 return held

@@ -112,7 +112,7 @@ def test_a_session_asks_only_what_there_is_of_it() -> None:
     )
     terms = AllTerms(options).find("mx", "", True)
     assert terms is not None
-    assert [rule.name for rule, _ in terms.begin] == ["connections.fleet"]
+    assert [rule.name for rule, _ in terms.begin()] == ["connections.fleet"]
     assert terms.spent({"connection_rate": 1}, "", "") == []
     assert terms.bans == ()
 
@@ -189,7 +189,7 @@ def asked(*rules: AtOnce | PerTime) -> Question:
     """What a session that begins asks of these."""
     terms = AllTerms(options_of("unix:///s", *rules)).find("mx", "192.0.2.1", True)
     assert terms is not None
-    return Question(KEYS, terms.bans, terms.begin, terms.spent({"connection_rate": 1, "messages": 1}, "", ""))
+    return Question(KEYS, terms.bans, terms.begin(), terms.spent({"connection_rate": 1, "messages": 1}, "", ""))
 
 
 @pytest.mark.parametrize(("limit", "fleet", "share"), [(50, 4, 13), (50, 1, 50), (2, 10, 1), (9, 3, 3)])
