@@ -63,18 +63,17 @@ def test_a_binary_message_arrives_byte_for_byte(
     front.await_empty_queue()
 
 
-def test_a_binary_message_is_a_dead_letter_where_the_next_hop_has_data_only(
+def test_a_binary_message_comes_back_where_the_next_hop_has_data_only(
     serve: Callable[..., Front], hop: Callable[..., Sink]
 ) -> None:
     sink = hop()
     front = serve(smtp_route(sink.next_hop))
     with talk(front.address) as session:
         send(session, BARE, " BODY=BINARYMIME")
-    until(lambda: front.queue()["dead"] == 1, 10.0, "it is buried")
-    with front.store() as store:
-        ((_, letter),) = store.xrange("mta:{0}:dead")
-    assert b"5.6.1" in letter[b"failed"]
-    assert sink.deliveries() == []
+    delivery, content = only(sink)
+    assert (delivery.mail_from, delivery.rcpt_to) == ("", ("a@client.example",))
+    assert b"\r\nStatus: 5.6.1\r\n" in content
+    front.await_empty_queue()
 
 
 @pytest.mark.parametrize("offer", [[], ["CHUNKING"]])

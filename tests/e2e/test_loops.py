@@ -45,7 +45,7 @@ def test_a_real_loop_ends(serve: Callable[..., Front]) -> None:
     front.settings["relay"]["routes"][:] = [smtp_route(f"127.0.0.1:{port}")]
     restarted = Front(front.directory, front.settings).start()
     with talk(restarted.address) as session:
-        assert session.send(b"Subject: round and round\r\n\r\n").code == 250
+        assert session.send(b"Subject: round and round\r\n\r\n", mail_from="").code == 250
     until(lambda: restarted.queue()["dead"] == 1, 30.0, "the message is buried")
     restarted.await_empty_queue()
     until(lambda: restarted.metric("mta_front_messages_accepted_total") >= 95, 5.0, "all hops are counted")

@@ -231,8 +231,10 @@ def told(
 ) -> tuple[dict[str, list[tuple[str, str]]], list[str]]:
     """Whom the sender is told of, by kind, with the action; and who is a dead letter."""
     settlement = conclude(claim, kinds, SCHEDULE, NOW, lambda: 0.5, Reporting(delay_after_s, keep))
-    named = {kind: [(one.recipient, one.action) for one in those] for kind, those in settlement.told.items()}
-    return dict(named), [one["recipient"] for one in settlement.dead]
+    named: dict[str, list[tuple[str, str]]] = {}
+    for kind, those in settlement.told.items():
+        named[kind] = [(one.recipient, one.action) for one in those]
+    return named, [one["recipient"] for one in settlement.dead]
 
 
 def wanting(**notify: list[str]) -> Dsn:

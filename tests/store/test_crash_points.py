@@ -5,15 +5,30 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import pytest
 
+from mta_front.store.entry import Entry
 from mta_front.store.errors import StoreError, StoreUnknown
 from mta_front.store.queue import Claim, Queue
+from mta_front.store.settling import Report
 from mta_front.store.spool import Spool
 from tests.store.middle import Middle
-from tests.store.parts import DEFERRED, DELIVERED, a_body, claims_of, put, repeat, taken, until
+from tests.store.parts import (
+    DEFERRED,
+    DELIVERED,
+    FAILED,
+    RECIPIENT,
+    a_body,
+    claims_of,
+    fields_of,
+    put,
+    repeat,
+    taken,
+    until,
+)
 from tests.stores import Store
 
 EMPTY = {"mta:{0}:layout", "mta:{0}:queue"}
@@ -115,6 +130,43 @@ def test_a_settlement_whose_answer_was_lost_may_be_repeated(
         until(lambda: queue._relay.up_since)
         assert not queue.settle(again, DELIVERED, None), "no longer ours: it had been done"
     assert store.keys() == EMPTY
+
+
+def a_report(number: int) -> Report:
+    entry = Entry(id=f"report{number}", received_at=time.time(), rcpt_to=["sender@example.org"], size_bytes=2)
+    return Report(entry, b"\r\n")
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_report_is_there_once_however_often_its_settlement_is_said(
+    large: bool, store: Store, spool: Spool, make_queue: Callable[..., Queue]
+) -> None:
+    put(spool, a_body(100_000 if large else 100), rcpt_to=["a@x", "b@x"])
+    first = {"a@x": FAILED[RECIPIENT], "b@x": DEFERRED[RECIPIENT]}
+    dead = [{"recipient": "a@x", "text": "no"}]
+    with Middle(store) as middle:
+        queue = make_queue(store, url=middle.url)
+
+        def lost(claim: Claim, *args: Any, **added: Any) -> bool:
+            middle.cut_after = lambda piece: claim.entry_id.encode() in piece
+            with pytest.raises(StoreUnknown):
+                queue.settle(claim, *args, **added)
+            middle.cut_after = lambda piece: False
+            until(lambda: queue._relay.up_since)
+            return queue.settle(claim, *args, **added)
+
+        claim = taken(queue)[0]
+        now = time.time()
+        assert lost(claim, first, now, dead, reports=[a_report(1)], dealt_with=["a@x"], warned=True)
+        again = claims_of(queue.due)[0]
+        assert (again.dealt_with, again.warned, again.settled) == (["a@x"], True, {"a@x": "failed"})
+        assert not lost(again, {"b@x": FAILED[RECIPIENT]}, None, reports=[a_report(2), a_report(3)])
+        assert [one.id for one in taken(queue, 3)] == ["report1", "report2", "report3"]
+        assert queue.counts()["dead"] == 1
+        (letter,) = store.ask("XRANGE", "mta:{0}:dead", "-", "+")
+        letter_id = fields_of(letter[1])["id"].decode()
+        bodies = {name for name in store.keys() if ":body:" in name}  # noqa: SIM118
+        assert bodies == ({f"mta:{{0}}:body:{letter_id}"} if large else set())
 
 
 def test_an_answer_with_new_messages_that_was_lost_is_recovered_at_once(
