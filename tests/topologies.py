@@ -31,7 +31,7 @@ class Sentinel(Program):
         config = directory / "sentinel.conf"
         lines = {"port": str(self.port), "bind": HOST, "dir": str(directory)}
         lines |= {name.replace("_", "-"): value for name, value in settings.items() if not name.startswith("sentinel_")}
-        rules = {"down-after-milliseconds": "500", "failover-timeout": "3000", "parallel-syncs": "2"}
+        rules = {"down-after-milliseconds": "1000", "failover-timeout": "3000", "parallel-syncs": "2"}
         rules |= {
             name.removeprefix("sentinel_").replace("_", "-"): value
             for name, value in settings.items()
@@ -147,6 +147,16 @@ class Cluster:
             )
 
         return next(node for node in self.running() if claims(node))
+
+    def await_owner(self, tag: str, old: Store, timeout_s: float = 20.0) -> None:
+        """Wait until another one than `old` serves the tag."""
+
+        def other() -> bool:
+            with contextlib.suppress(StopIteration):
+                return self.owner(tag) is not old
+            return False
+
+        until(other, timeout_s, "a fail-over")
 
     def move(self, tag: str, to: Store, one_by_one: Any = None) -> None:
         """Move the tag's slot, key by key, as redis-cli does. `one_by_one()` is called between any two steps."""

@@ -200,7 +200,9 @@ class Link:
                 pause_s = min(pause_s * 2, BACKOFF_LAST_S)
 
     def _connect(self) -> None:
-        deadline = min(self._patience(), time.monotonic() + CONNECT_S)
+        deadline = time.monotonic() + CONNECT_S
+        if self.fault is None:  # else nobody waits, and a store far away gets the time that it needs
+            deadline = min(self._patience(), deadline)
         self._moved = False
         try:
             self._node = self._prepared(self._topology.connect(self._tag, deadline), self._greetings, deadline)

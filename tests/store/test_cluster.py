@@ -238,7 +238,7 @@ def test_masters_that_are_killed_under_load_lose_nothing_that_was_acknowledged(
             old = cluster.owner(shard)
             killed_at = time.monotonic()
             old.kill_now()
-            until(lambda: owner_but(cluster, shard, old), 20.0, "a fail-over")  # noqa: B023
+            cluster.await_owner(shard, old)
             assert spool.fault is None, "other shards serve on"
             old.start()
             until(lambda: all(links.fault is None for links in map(spool.links, range(6))), 20.0)
@@ -251,11 +251,3 @@ def test_masters_that_are_killed_under_load_lose_nothing_that_was_acknowledged(
         f"{len(outages)} fail-overs: {len(load.acknowledged)} acknowledged, 0 lost, {load.failed} refused or unknown; "
         f"whole again after {max(outages):.1f} s at most; longest wait {load.longest_s:.2f} s"
     )
-
-
-def owner_but(cluster: Cluster, tag: str, old: Any) -> bool:
-    """Whether another node serves the tag."""
-    try:
-        return cluster.owner(tag) is not old
-    except StopIteration:
-        return False
