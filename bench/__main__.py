@@ -1,9 +1,10 @@
-"""Benchmarks: `python -m bench [core] [server] [tls] [drip] [--runs N] [--messages N] [--workers N] …`, all by default.
+"""Benchmarks: `python -m bench [core] [server] [tls] [drip] [limits] [--runs N] [--messages N] …`, all by default.
 
 core    the protocol core by itself (bench/core.py)
 server  CPU time of the whole server for one message (bench/server.py)
 tls     what TLS costs (bench/tls.py)
 drip    an ordinary client among thousands that drip (bench/drip.py)
+limits  what limits cost Redis and a worker (bench/limits.py)
 
 Results are also appended to bench/out/results.jsonl.
 """
@@ -16,19 +17,19 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import core, drip, server, tls
+from bench import core, drip, limits, server, tls
 
 OUT = Path(__file__).resolve().parent / "out" / "results.jsonl"
-PARTS = ("core", "server", "tls", "drip")
+PARTS = ("core", "server", "tls", "drip", "limits")
 
 
 def main() -> None:
     """Run what was asked for and print tables."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What things cost")
     parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, []], metavar="core | server | tls | drip", help="all by default"
+        "parts", nargs="*", choices=[*PARTS, []], metavar="core | server | tls | drip | limits", help="all by default"
     )
-    parser.add_argument("--runs", type=int, help="of each workload (core 15, server and tls 3)")
+    parser.add_argument("--runs", type=int, help="of each workload (core 15, server, tls and limits 3)")
     parser.add_argument("--messages", type=int, default=10_000, help="for each run of server (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="front workers of server (%(default)s)")
     parser.add_argument(
@@ -50,6 +51,8 @@ def main() -> None:
                 _keep(tls.run(arguments.runs or 3, arguments.durability))
             case "drip":
                 _keep(drip.run(arguments.sessions, arguments.durability))
+            case "limits":
+                _keep(limits.run(arguments.runs or 3))
 
 
 def _keep(results: Iterable[dict[str, float | str | int]]) -> None:
