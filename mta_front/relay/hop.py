@@ -154,6 +154,11 @@ class Hop:
             else:
                 self._staff(now)
 
+    @property
+    def unused(self) -> bool:
+        """Whether nothing waits here and no connection is open."""
+        return not self._waiting and not self._carriers
+
     def close(self) -> None:
         """Let idle connections say QUIT."""
         self.closing = True

@@ -7,10 +7,15 @@ from collections.abc import Iterator, Sequence
 from mta_front.domains import canonical_domain
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Transport
+from mta_front.relay.dns import Dns
+from mta_front.relay.mtasts import MtaSts
+from mta_front.relay.mxsecurity import MxSecurity
 from mta_front.relay.nexthop import Match, RouteBook, domain_of
+from mta_front.relay.ourselves import Ourselves
 from mta_front.relay.tlspolicy import TlsPolicy
 from mta_front.relay.transports.discard import DiscardTransport
 from mta_front.relay.transports.maildir import MaildirTransport
+from mta_front.relay.transports.mx import MxTransport
 from mta_front.relay.transports.opener import Credentials, SmtpOptions, Target, Trust
 from mta_front.relay.transports.smtp import SmtpTransport
 from mta_front.settings.routes import Route
@@ -22,11 +27,13 @@ from mta_front.store.entry import Entry
 class Routing:
     """Built once; every shard's consumer hands its messages to the same transports. `name`: ours, for EHLO."""
 
-    def __init__(self, routes: Sequence[Route], name: str, events: Events) -> None:
+    def __init__(self, routes: Sequence[Route], name: str, events: Events, ourselves: Ourselves | None = None) -> None:
+        """`ourselves`: where mail exchangers would lead back to us."""
+        ourselves = ourselves or Ourselves([name])
         self._book = RouteBook(
             [Match(route.recipients, route.senders, route.users, route.listeners) for route in routes]
         )
-        self._transports = [_transport(route, name, events) for route in routes]
+        self._transports = [_transport(route, name, events, ourselves) for route in routes]
         self.patience_s = max((route.timeout_s for route in routes), default=0.0)
         """The longest that a transport waits for one answer."""
 
@@ -62,15 +69,28 @@ def _by_domain(recipients: Sequence[str]) -> Iterator[list[str]]:
     yield from groups.values()
 
 
-def _transport(route: Route, name: str, events: Events) -> Transport:
+def _transport(route: Route, name: str, events: Events, ourselves: Ourselves) -> Transport:
     if route.transport == "discard":
         return DiscardTransport()
     if route.transport == "maildir":
         assert route.path is not None  # the settings see to it
         return MaildirTransport(route.path, name, events)
     options = _options(route, name)
+    if route.transport == "mx":
+        return _mx(route, options, ourselves, events)
     hops = route.hops
     return SmtpTransport([_target(route, hop.bind) for hop in hops], options, events, [hop.weight for hop in hops])
+
+
+def _mx(route: Route, options: SmtpOptions, ourselves: Ourselves, events: Events) -> MxTransport:
+    dns = Dns(route.resolvers)
+    # Policies are the world's business: no authority of our own can vouch for them
+    sts = MtaSts(dns, lambda: _SYSTEM.outbound) if route.mta_sts and route.tls != "none" else None
+    security = MxSecurity(route.tls, dns, dane=route.dane, sts=sts, port=route.port)
+    return MxTransport(dns, security, options, ourselves, events, port=route.port, families=route.families)
+
+
+_SYSTEM = Trust()
 
 
 def _target(route: Route, bind: Bind) -> Target:

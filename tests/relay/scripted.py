@@ -155,6 +155,11 @@ class ScriptedHop:
             thread.join(5.0)
 
     @property
+    def port(self) -> int:
+        """Of its address."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
     def bodies(self) -> list[bytes]:
         return [body for talk in self.talks for body in talk.bodies]
 

@@ -97,7 +97,7 @@ def test_verify_tells_nothing_to_a_stranger(
     with hop_for(tmp_path, pair(authority), secure=secure) as hop:
         deliver(make(hop.target("verify"), secure=secure), one := Try())
         assert one.only.kind == "deferred"
-        assert one.only.text.startswith(f"4.7.5 TLS with {hop.address}: its certificate")
+        assert one.only.text.startswith(f"4.7.5 TLS with {hop.name}: its certificate")
         assert why in one.only.text
         assert hop.verbs == [[] if secure else ["EHLO", "STARTTLS"]]
 
@@ -166,7 +166,7 @@ def test_others_do_not(make: Make, authority: Authority, tmp_path: Path, mode: M
     with TlsHop(demanding(tmp_path, authority, version)) as hop:
         deliver(make(hop.target(mode)), one := Try())
         assert one.only.kind == "deferred"
-        assert one.only.text.startswith(f"4.7.5 TLS with {hop.address}: ")
+        assert one.only.text.startswith(f"4.7.5 TLS with {hop.name}: ")
         assert hop.verbs == [["EHLO", "STARTTLS"]]
 
 
@@ -178,7 +178,7 @@ def test_secure_never_goes_on_in_clear(make: Make) -> None:
 
     with ScriptedHop(greet) as hop:
         deliver(make(Target(parse_bind(hop.address), GOOD, TlsPolicy("may")), secure=True), one := Try())
-        assert one.only.text == f"4.7.5 TLS with {hop.address}: TLS: plaintext"
+        assert one.only.text == f"4.7.5 TLS with {GOOD}[127.0.0.1]:{hop.port}: TLS: plaintext"
         assert len(hop.talks) == 1
 
 
@@ -207,7 +207,7 @@ def test_a_hop_that_stalls_in_the_handshake_costs_its_time_and_no_more(make: Mak
     with ScriptedHop(stall) as hop:
         target = Target(parse_bind(hop.address), GOOD, TlsPolicy("encrypt"))
         deliver(make(target, connect_timeout_s=0.3), one := Try(), timeout_s=3.0)
-        assert one.only.text == f"4.7.5 TLS with {hop.address}: timed out"
+        assert one.only.text == f"4.7.5 TLS with {GOOD}[127.0.0.1]:{hop.port}: timed out"
 
 
 def test_a_large_message_and_an_end_without_close_notify(make: Make, authority: Authority, tmp_path: Path) -> None:

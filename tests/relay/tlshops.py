@@ -36,6 +36,7 @@ class TlsHop(ScriptedHop):
         secure: bool = False,
         over_tls: Callable[[Talk], None] | None = None,
         go: bytes = b"220 go\r\n",
+        target: object = ("127.0.0.1", 0),
     ) -> None:
         self.names: list[str | None] = []
         self.secured = 0
@@ -43,7 +44,7 @@ class TlsHop(ScriptedHop):
         self._go = go
         context.sni_callback = lambda _socket, name, _context: self.names.append(name)
         self._over_tls = over_tls or partial(polite, offer=OFFER_OVER_TLS, GREETING=b"")
-        super().__init__(self._from_the_first if secure else self._starttls)
+        super().__init__(self._from_the_first if secure else self._starttls, target=target)
 
     def _from_the_first(self, talk: Talk) -> None:
         if self._shake(talk):
@@ -73,6 +74,11 @@ class TlsHop(ScriptedHop):
             return False
         self.secured += 1
         return True
+
+    @property
+    def name(self) -> str:
+        """As reports name it."""
+        return f"hop.example[127.0.0.1]:{self.port}"
 
     def target(self, mode: Mode = "may", *names: str, tlsa: tuple[Tlsa, ...] = ()) -> Target:
         """As a route would name it; by default for the name hop.example."""

@@ -85,6 +85,13 @@ class Target:
     host: str = ""
     policy: TlsPolicy = NO_TLS
 
+    @property
+    def name(self) -> str:
+        """As logs and reports name it: `127.0.0.1:25`, or `mx.example.net[192.0.2.1]:25` where a name led there."""
+        if self.address.kind == "unix" or self.host in ("", self.address.host):
+            return str(self.address)
+        return f"{self.host}[{self.address.host}]:{self.address.port}"
+
 
 class Opener:
     """Opens connections to one next hop."""
@@ -124,12 +131,12 @@ class _Opening:
         self._heard_over_tls = False
 
     def run(self) -> tuple[AnyWire, ClientConnection]:
-        address, options = self._target.address, self._options
+        name, options = self._target.name, self._options
         client = ClientConnection(options.helo_name, lmtp=options.protocol == "lmtp", plan=self._plan())
         try:
-            wire: AnyWire = dial(address, options.connect_timeout_s, options.source_address)
+            wire: AnyWire = dial(self._target.address, options.connect_timeout_s, options.source_address)
         except WireError as error:
-            raise Unreachable(f"connect to {address}: {error.reason}") from None
+            raise Unreachable(f"connect to {name}: {error.reason}") from None
         try:
             self._introduce(wire)
             if options.secure:
@@ -148,7 +155,7 @@ class _Opening:
             wire.close()
             self.tls_failed = self._in_doubt(wire) and not error.timed_out
             what = "4.7.5 TLS" if self.tls_failed else "connection"
-            raise Unreachable(f"{what} with {address}: {error.reason}") from None
+            raise Unreachable(f"{what} with {name}: {error.reason}") from None
         except BaseException:
             wire.close()
             raise
@@ -171,7 +178,7 @@ class _Opening:
         try:
             login = credentials.login()
         except OSError as error:
-            reason = f"4.7.0 Cannot log in at {self._target.address}: {error.filename}: {error.strerror}"
+            reason = f"4.7.0 Cannot log in at {self._target.name}: {error.filename}: {error.strerror}"
             raise Unreachable(reason) from None
         return Plan(starttls, login, secrets.token_urlsafe(18))
 
@@ -186,21 +193,21 @@ class _Opening:
 
     def _secure(self, wire: AnyWire, client: ClientConnection) -> AnyWire:
         assert isinstance(wire, Wire)
-        address = self._target.address
+        name = self._target.name
         try:
             channel = self._options.trust.outbound.channel(self._target.host)
         except (OSError, SSL.Error) as error:
-            raise Unreachable(f"4.7.5 TLS with {address}: our own certificates cannot be read: {error}") from None
+            raise Unreachable(f"4.7.5 TLS with {name}: our own certificates cannot be read: {error}") from None
         secured = TlsWire(wire, channel)
         try:
             facts = secured.handshake(self._options.connect_timeout_s)
             security = judge(self._policy, facts.peer_certificate, channel.peer_chain())
         except WireError as error:
             self.tls_failed = True
-            raise Unreachable(f"4.7.5 TLS with {address}: {error.reason}") from None
+            raise Unreachable(f"4.7.5 TLS with {name}: {error.reason}") from None
         except Untrusted as untrusted:
             secured.close()
-            raise Unreachable(f"4.7.5 TLS with {address}: {untrusted}") from None
+            raise Unreachable(f"4.7.5 TLS with {name}: {untrusted}") from None
         client.secured(security, channel.channel_binding())
         return secured
 

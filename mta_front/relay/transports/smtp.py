@@ -60,7 +60,7 @@ def smtp_hop(
     """A hop whose connections speak SMTP or LMTP."""
     opener = Opener(target, options)
     return Hop(
-        str(target.address),
+        target.name,
         options.max_connections,
         lambda hop: SmtpCarrier(hop, opener, options, events),
         turned_away,
