@@ -30,10 +30,13 @@ def _serve(child: ChildContext) -> int:
     from gevent.pywsgi import WSGIHandler, WSGIServer
     from gevent.socket import socket as GreenSocket  # noqa: N812 - it is a class
 
+    from mta_front.inspecting import AWAY, inspector_of, options_of
     from mta_front.lifeline import Lifeline
+    from mta_front.observe.access import Access
     from mta_front.observe.admin import Admin
     from mta_front.observe.agent import AgentPort, capacity_of, line_of
     from mta_front.observe.log import logger
+    from mta_front.observe.operations import LimitDesk
 
     class Handler(WSGIHandler):  # type: ignore[misc]
         """pywsgi's, with a limit on a client's silence, and on the time that one request may take to arrive."""
@@ -51,7 +54,11 @@ def _serve(child: ChildContext) -> int:
                 super().handle()
 
     ended = Event()
-    admin = Admin(child.metrics_dir)
+    settings = child.settings.admin
+    limits = options_of(child.settings, child.store_url)
+    desk = LimitDesk(lambda: inspector_of(limits), AWAY)
+    access = Access(settings.token.get_secret_value(), [child.settings.server.name, *settings.hosts])
+    admin = Admin(child.metrics_dir, access=access, operations=desk.operations)
     lifeline = Lifeline(child.control, on_drain=lambda *_: ended.set(), on_stop=ended.set, on_status=admin.hear)
     lifeline.start()
 

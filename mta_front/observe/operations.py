@@ -36,8 +36,8 @@ Answer = tuple[str, dict[str, Any]]
 class Inspector(Protocol):
     """What is asked of `store.limits.admin.Inspector`."""
 
-    def list(self, group: Any, cursor: str = "", count: int = 100) -> Any:
-        """A page: `items` and `cursor`."""
+    def page(self, group: Any, cursor: str = "", count: int = 100) -> Any:
+        """`items` and `cursor`."""
 
     def top(self, group: Any, count: int = 10) -> Sequence[Any]:
         """Who uses most."""
@@ -163,7 +163,7 @@ BAN_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 
 
 def _list(inspector: Inspector, given: Fields) -> dict[str, Any]:
-    page = inspector.list(given.get("group", "bans"), given.get("cursor", ""), _count(given, 100))
+    page = inspector.page(given.get("group", "bans"), given.get("cursor", ""), _count(given, 100))
     return {"items": [_as_json(item) for item in page.items], "cursor": page.cursor}
 
 
