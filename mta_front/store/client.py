@@ -299,7 +299,8 @@ class Link:
         self.busy_since = 0.0
         node.heard_at = time.monotonic()
         shortfall = node.shortfall(replies, loss)
-        errors, again = settle(calls, frame.take_from(replies, len(calls)), loss, shortfall)
+        host, _ = node.wire.place
+        errors, again = settle(calls, frame.take_from(replies, len(calls)), loss, shortfall, host)
         self._batches.extendleft(again)
         if self._commits:
             self._events.committed(sum(call.done and call.error is None for call in calls), node.heard_at - now)
@@ -331,7 +332,7 @@ class Link:
         if not self._topology.splits and codes & {"MOVED", "ASK"}:
             raise StoreDown("this is a node of a Cluster; its URL must begin with redis+cluster")
         if "MOVED" in codes:
-            self._topology.moved(self._tag, place_in(errors["MOVED"].text))
+            self._topology.moved(self._tag, place_in(errors["MOVED"].text, node.wire.place[0]))
             raise _Moved("the slot is on another node")
         if codes & ELSEWHERE:
             raise Lost(f"the store is the master no more: {min(codes & ELSEWHERE)}")

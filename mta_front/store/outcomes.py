@@ -16,10 +16,11 @@ NOT_EXECUTED = {"NOSCRIPT", "EXECABORT", "MOVED", "ASK"} | MOMENTARY | ELSEWHERE
 
 
 def settle(
-    calls: Iterable[Call], replies: Sequence[Any], loss: Lost | None, shortfall: str
+    calls: Iterable[Call], replies: Sequence[Any], loss: Lost | None, shortfall: str, host: str
 ) -> tuple[dict[str, ReplyError], list[Batch]]:
     """Give each call its outcome. Those that were not executed come back in batches, to be sent again, with the errors
-    of why, by their codes. `shortfall`: why what was executed may not be durable; "" when it is.
+    of why, by their codes. `shortfall`: why what was executed may not be durable; "" when it is. `host`: who
+    was asked.
     """
     again = Batch(alone=True)
     asked: dict[Place, Batch] = {}
@@ -35,7 +36,7 @@ def settle(
         elif reply.code in NOT_EXECUTED:
             errors[reply.code] = reply
             call.sent = False
-            place = place_in(reply.text) if reply.code == "ASK" else None
+            place = place_in(reply.text, host) if reply.code == "ASK" else None
             (asked.setdefault(place, Batch(alone=True, asked_at=place)) if place else again).add(call)
         elif reply.code == "OOM":
             call.finish(StoreFull("the store is over its maxmemory"))

@@ -60,10 +60,13 @@ def slot_of(tag: str) -> int:
     return binascii.crc_hqx(tag.encode(), 0) % SLOTS
 
 
-def place_in(text: str) -> Place | None:
-    """The node that a MOVED or ASK names, `CODE SLOT HOST:PORT`; None when it does not know its address."""
-    host, _, port = text.split(" ")[2].rpartition(":")
-    return (host, int(port)) if host and port.isdigit() else None
+def place_in(text: str, host: str) -> Place | None:
+    """The node that a MOVED or ASK from `host` names: `CODE SLOT HOST:PORT`, without HOST when it is the same. None: it
+    cannot be read.
+    """
+    words = text.split(" ")
+    named, _, port = words[2].rpartition(":") if len(words) > 2 else ("", "", "")
+    return (named or host, int(port)) if port.isdigit() else None
 
 
 class Topology:

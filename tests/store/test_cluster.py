@@ -39,6 +39,7 @@ def cluster(shared_cluster: Cluster) -> Cluster:
     """The three masters, empty."""
     for node in shared_cluster.nodes:
         node.ask("FLUSHALL")
+        node.ask("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
     return shared_cluster
 
 
@@ -136,15 +137,22 @@ def test_a_url_of_one_server_does_not_fit_a_cluster(cluster: Cluster, events: Re
     link.close()
 
 
-@pytest.mark.parametrize("together", [True, False], ids=["transaction", "pipeline"])
+@pytest.mark.parametrize(
+    ("together", "endpoints"),
+    [(True, "ip"), (False, "ip"), (True, "unknown-endpoint")],
+    ids=["transaction", "pipeline", "without-addresses"],
+)
 def test_a_slot_that_moves_under_load_costs_no_call_and_counts_exactly(
     cluster: Cluster,
     make_link: Callable[..., Link],
     events: Recorder,
     together: bool,
+    endpoints: str,
     figures: Callable[[str], None],
     full: bool,
 ) -> None:
+    for node in cluster.nodes:
+        node.ask("CONFIG", "SET", "cluster-preferred-endpoint-type", endpoints)
     link = make_link(cluster.url, "limits", scripts=[SCRIPT], together=together)
     source = cluster.owner("limits")
     target = next(node for node in cluster.nodes if node is not source)
