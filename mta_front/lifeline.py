@@ -7,17 +7,21 @@ the master's order to drain, so that `kill PID` of one worker is gentle.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gevent
 import gevent.socket
 
 from mta_front.store.errors import StoreError, StoreNotDurable
+
+if TYPE_CHECKING:
+    from mta_front.watchdog import Standstill
 
 READ_BYTES = 65_536
 
@@ -97,6 +101,13 @@ class Lifeline:
         except OSError:
             _die()
         self._unsent = self._unsent[sent:]
+
+    def tell_standstill(self, found: Standstill) -> None:
+        """Our hub stands still. Called from another thread, so it sends a line or none, and changes nothing here."""
+        line = {"standstill": {"for_ms": found.for_ms, "session": found.session, "where": found.where}}
+        if not self._unsent:
+            with contextlib.suppress(OSError):
+                self._control.send(json.dumps(line).encode() + b"\n")
 
     def count(self, sessions: int) -> None:
         """We have so many sessions now. Told at once, and then at most each `COUNT_S`."""

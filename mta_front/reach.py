@@ -45,8 +45,8 @@ class Reach:
                     listener.stop()
 
     def end(self, closing: Collection[int] | None) -> None:
-        """Accept no more. What waits stays where it is, for others; of doors that are `closing` (numbers in the order in
-        which they were added; None: all) it is accepted, for nobody will come after us.
+        """Accept no more. What waits stays where it is, for others; of doors that are `closing` (numbers, in the order
+        in which they were added; None: all) it is accepted, for nobody will come after us.
         """
         for number, door in enumerate(self._doors):
             for listener, sock in ((door.own, door.own_socket), *door.others.values()):

@@ -47,6 +47,8 @@ class Server:
         self._started = False
         self.connections = 0
         """Accepted, and not yet closed."""
+        self.served = 0
+        """Accepted since the start."""
         self.on_change: Callable[[], object] = lambda: None
         """Called at each change of `connections`; must not block."""
         self.greenlets: set[Any] = set()
@@ -80,6 +82,7 @@ class Server:
                 return False
             roster.admit()
             self.connections += 1
+            self.served += 1
             self.on_change()
             return True
 

@@ -38,13 +38,16 @@ def _serve(child: ChildContext) -> int:
     from mta_front.policy.auth.build import build
     from mta_front.policy.front import Front
     from mta_front.policy.limiting import Limiting
+    from mta_front.policy.unseen import Unseen
     from mta_front.policy.relaycontrol import RelayControl
     from mta_front.reach import Reach
+    from mta_front.renewal import Renewal
     from mta_front.server import Server
     from mta_front.settings.limitoptions import limit_options
     from mta_front.store.client import StoreOptions
     from mta_front.store.limits.shared import Limits
     from mta_front.store.spool import Spool
+    from mta_front.watchdog import Watchdog
 
     settings = child.settings
     ended = Event()
@@ -76,7 +79,8 @@ def _serve(child: ChildContext) -> int:
     spool.start()
     limits = Limits(limit_options(settings, store), sink)
     limits.start()
-    limiting = Limiting(limits)
+    unseen = Unseen(spool)
+    limiting = Limiting(limits, unseen)
     hooks = load_hooks(settings.hooks.class_)
     if settings.hooks.blocking:
         hooks = HooksInThreads(hooks)
@@ -107,12 +111,16 @@ def _serve(child: ChildContext) -> int:
             logins,
             limiting,
             options.name,
+            unseen=unseen,
             unlisted_senders=settings.auth.unlisted_senders,
             null_sender=settings.auth.null_sender,
         )
         reach.add(name, server.add(sock, options, front, tallies[name], limiting), sock)
     server.start()
     lifeline.report(ready={"accepting": True})
+    Watchdog(settings.server.block_warn_ms, lifeline.tell_standstill).start(child.stack_file)
+    enough = Renewal(settings.server.max_sessions, settings.server.max_memory_bytes, lambda: server.served)
+    enough.start(lambda reason: lifeline.report(renew=reason))
 
     lifeline.tell_store(lambda: spool.answered, lambda: spool.fault)
     ended.wait()

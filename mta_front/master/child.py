@@ -20,6 +20,8 @@ The control socket carries JSON lines both ways (see `mta_front.lifeline` for th
                       {"sessions": 12}                     at each change, 50 times a second at most
                       {"leaving": "TERM"}                  it drains by itself, and needs a successor
                       {"renew": "5000 sessions served"}    it serves on, and wants a successor
+                      {"standstill": {"for_ms": 500, "session": "…", "where": "hooks.py:12 in on_data"}}
+                                                           its hub stands still; any other line means that it moves
                       {"fault": "ImportError: ..."}                        why it is about to exit
 
 End of file on it means that the other side is dead.
@@ -60,6 +62,8 @@ class ChildContext:
     """Where the processes' metric files lie (prometheus multiprocess mode)."""
     clients_dir: str
     """Where the workers count the sessions of each listener together (see `mta_front.net.tally`)."""
+    stack_file: str
+    """Where its stack is written to at SIGUSR2."""
     key_files: dict[str, bytes] = field(repr=False)
     """Certificates and keys, by path, as the master read them."""
     store_url: str

@@ -7,10 +7,8 @@ the old one drains. Both hold the same sockets, so nothing that waits there is l
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import selectors
-import signal
 import socket
 import time
 from collections import Counter
@@ -23,6 +21,7 @@ from mta_front.master.failure import CannotStart
 from mta_front.master.forking import fork_child
 from mta_front.master.generation import Generation
 from mta_front.master.heartbeat import Heartbeat
+from mta_front.master.killing import Killing, kill
 from mta_front.master.lanes import Lanes
 from mta_front.master.places import NAMES, Child, Place
 from mta_front.observe import log
@@ -49,6 +48,7 @@ class Children:
         self._lanes = lanes
         self._selector = selector
         self._close_others = close_others
+        self._killing = Killing(lanes)
         self._log = log.logger()
         self._boot_failures = Counter[Kind]()
         self._were_ready = set[Kind]()
@@ -146,23 +146,17 @@ class Children:
         for place in (*self.places, *self._left):
             for child in place.living:
                 child.control.flush()
-                reason = child.heartbeat.lateness(now)
-                if now >= child.end_by_at:
-                    reason = "did not end in time"
-                if reason and not child.killed:
-                    self._log.error(f"{place.kind} killed", reason=reason, **place.names(child))
-                    self.kill([child])
+                self._killing.judge(place, child, now)
 
     def _lacks(self, place: Place) -> bool:
         """Whether somebody is to be started in it."""
-        if not self.respawning or place.pending:
-            return False
-        return not place.child or bool(place.renewal and not place.successor and not self.hold)
+        wanted = not place.child or bool(place.renewal and not place.successor and not self.hold)
+        return wanted and self.respawning and not place.pending
 
     def due_at(self) -> float:
         """When `tick` has something to do again."""
         due = [place.due_at for place in self.places if self._lacks(place)]
-        due += [min(child.heartbeat.deadline_at(), child.end_by_at) for child in self.alive(NAMES) if not child.killed]
+        due += [self._killing.due_at(child) for child in self.alive(NAMES)]
         return min(due, default=float("inf"))
 
     def reaped(self, pid: int, how: str, now: float) -> bool:
@@ -227,9 +221,7 @@ class Children:
     def kill(self, children: Iterable[Child]) -> None:
         """SIGKILL; they are reaped later."""
         for child in children:
-            child.killed = True
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
+            kill(child)
 
     def inform(self, status: dict[str, Any]) -> None:
         """Send the status to the admin."""
@@ -248,7 +240,7 @@ class Children:
         if child.heartbeat.ready_at:
             child.control.order(do="drain", grace_s=0.0, timeout_s=timeout_s, closing=list(closing))
         else:
-            self.kill([child])  # it serves nobody yet, and may not listen either
+            kill(child)  # it serves nobody yet, and may not listen either
         child.ending = True
         self._log.info(f"{place.kind} drains", **place.names(child))
         self.changed = True
@@ -295,6 +287,7 @@ class Children:
                 sockets=generation.sockets_of(place.kind, place.index),
                 others=generation.others_of(place.kind, place.index),
                 control=control,
+                stack_file=str(self._lanes.stack_file(lane)),
                 metrics_dir=str(self._lanes.metrics_dir),
                 clients_dir=str(self._lanes.clients_dir),
                 key_files=generation.key_files.files if place.kind == "worker" else {},
@@ -335,7 +328,13 @@ class Children:
             self._note(place, child, report, now)
 
     def _note(self, place: Place, child: Child, report: dict[str, Any], now: float) -> None:
+        if standstill := report.get("standstill"):  # said by its watchdog, not by its hub: no sign of life
+            self._log.warning(f"{place.kind} stands still", **standstill, **place.names(child))
+            child.standstill = standstill
+            self.changed = True
+            return
         child.heartbeat.heard(now)
+        child.standstill = None
         match report:
             case {"sessions": int(sessions)}:
                 child.sessions = sessions

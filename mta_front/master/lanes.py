@@ -19,12 +19,13 @@ class Lanes:
     """The lanes of one `data_dir`, as this master knows them."""
 
     def __init__(self, run_dir: Path) -> None:
-        """`run_dir` gets the directories `lanes`, `metrics` and `clients`."""
+        """`run_dir` gets the directories `lanes`, `metrics`, `clients` and `stacks`."""
         self.metrics_dir = run_dir / "metrics"
         self.clients_dir = run_dir / "clients"
         self._lanes_dir = run_dir / "lanes"
+        self._stacks_dir = run_dir / "stacks"
         self._held: dict[int, FileLock] = {}
-        for directory in (self._lanes_dir, self.metrics_dir, self.clients_dir):
+        for directory in (self._lanes_dir, self.metrics_dir, self.clients_dir, self._stacks_dir):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def take(self) -> int:
@@ -36,6 +37,10 @@ class Lanes:
                     self._forget(lane)
                     return lane
         raise AssertionError("unreachable")
+
+    def stack_file(self, lane: int) -> Path:
+        """Where the lane's process writes its stack when it is asked to."""
+        return self._stacks_dir / str(lane)
 
     def give_back(self, lane: int) -> None:
         """Its process was reaped."""

@@ -36,11 +36,13 @@ class Child:
     sessions: int = 0
     covers: tuple[int, ...] = ()
     """The slots of others that it was told to accept for."""
-    blocked: bool = False
-    """Its watchdog says that its hub stands still."""
+    standstill: dict[str, Any] | None = None
+    """What its watchdog said of its hub, which stands still."""
     fault: str = ""
     """What it said about its end."""
     killed: bool = False
+    kill_at: float = float("inf")
+    """It was asked for its stack; then it is killed."""
 
     @property
     def state(self) -> str:
@@ -51,7 +53,7 @@ class Child:
     def is_fit(self, now: float) -> bool:
         """Whether it accepts, and answers whom it accepts."""
         in_service = self.accepting and not self.ending and not self.killed
-        return in_service and not self.blocked and now < self.heartbeat.heard_at + HUNG_S
+        return in_service and not self.standstill and now < self.heartbeat.heard_at + HUNG_S
 
     def row(self, now: float) -> dict[str, Any]:
         """Its part of the status."""
@@ -61,6 +63,7 @@ class Child:
             "state": self.state,
             "accepting": self.accepting,
             "sessions": self.sessions,
+            "standstill": self.standstill,
             "silent_s": round(now - self.heartbeat.heard_at, 1) if self.heartbeat.heard_at else None,
         }
 

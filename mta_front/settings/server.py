@@ -32,10 +32,20 @@ class Server(Section):
     pid_file: OptionalPath = Field(
         default="", validate_default=True, description='file that holds the pid of the master; "" = none'
     )
+    block_warn_ms: int = Field(
+        default=500, ge=10, le=60_000, description="a worker that stands still for so long is told of, with its stack"
+    )
     block_kill_s: Seconds = Field(
         default=30.0, description="a process that stands still for so long is killed and replaced"
     )
     boot_timeout_s: Seconds = Field(default=60.0, description="a worker not ready after so long is killed and replaced")
+
+    max_sessions: int = Field(
+        default=0, ge=0, description="a worker that has served about so many is replaced; 0 = never for that"
+    )
+    max_memory_bytes: int = Field(
+        default=0, ge=0, description="a worker that holds more is replaced; 0 = never for that"
+    )
 
     @property
     def slots(self) -> int:

@@ -38,6 +38,7 @@ def serve(child: ChildContext, plan: dict[str, Any]) -> int:
     from mta_front.lifeline import Lifeline
     from mta_front.net.listener import Listener
     from mta_front.reach import Reach
+    from mta_front.watchdog import Watchdog
 
     ended = Event()
     heard: list[Any] = []
@@ -78,6 +79,7 @@ def serve(child: ChildContext, plan: dict[str, Any]) -> int:
         reach.add(name, listener, sock)
         listener.start()
     lifeline.report(ready={"accepting": True})
+    Watchdog(child.settings.server.block_warn_ms, lifeline.tell_standstill).start(child.stack_file)
     if child.index in plan.get("unfit", []):
         first = Path(os.environ["DRIVER_NOTES"])
         while not list(first.glob(f"{plan['after']}-*-ready.json")):
