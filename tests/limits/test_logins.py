@@ -74,6 +74,8 @@ def test_success_clears_the_pair_and_only_failures_count(tmp_path: Path, store: 
     for _ in range(10):
         assert guess(front, HOME, password="correct horse").startswith("235")
     for _ in range(10):  # what is no guess, is none
+        assert guess(front, HOME, "away") == "454 4.7.0 The directory is away"
+        assert guess(front, HOME, "broken") == "454 4.7.0 Temporary authentication failure"
         with greeted(front, HOME) as talk:
             talk.expect("AUTH PLAIN !", 501)
             talk.expect("AUTH PLAIN", 334)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from mta_front.hooks import Credentials, Hooks, Session
+from mta_front.hooks import Credentials, Defer, Hooks, Session
 
 PASSWORD = "correct horse"
 
@@ -15,9 +15,13 @@ def digest(user: str, password: str) -> bytes:
 
 
 class Users(Hooks):
-    """Everybody whose name begins with "user" is one."""
+    """Everybody whose name begins with "user" is one. Of "away" and "broken" nothing can be known now."""
 
     def on_auth(self, credentials: Credentials, session: Session) -> str | None:
         user = credentials.username
+        if user == "away":
+            raise Defer(454, "4.7.0", "The directory is away")
+        if user == "broken":
+            raise RuntimeError("a bug")
         known = user.startswith("user") and digest(user, credentials.password) == digest(user, PASSWORD)
         return user if known else None
