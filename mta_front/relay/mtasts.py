@@ -106,11 +106,11 @@ class MtaSts:
 
     def policy(self, domain: str) -> Policy | None:
         """What holds for this domain now; None: nothing."""
+        version = self._version(domain)
         while (fetching := self._fetching.get(domain)) is not None:
             fetching.wait()
         kept = self._kept.get(domain)
         now = self._clock()
-        version = self._version(domain)
         fresh = kept is not None and kept.policy is not None and now < kept.until_at
         if version and not (fresh and kept and kept.version == version) and (kept is None or now >= kept.again_at):
             self._fetching[domain] = Event()

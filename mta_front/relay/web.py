@@ -89,12 +89,12 @@ class WebConnection:
             secured = TlsWire(wire, outbound.channel(site.host))
             facts = secured.handshake(max(deadline_at - time.monotonic(), 0.001))
             judge(TlsPolicy("verify", (site.host,)), facts.peer_certificate, ())
-        except (WireError, SSL.Error, UnicodeError) as error:
+        except (WireError, Untrusted, SSL.Error, UnicodeError) as error:
             wire.close()
             raise WebError(f"TLS with {site.authority}: {error}") from None
-        except Untrusted as untrusted:
-            secured.close()
-            raise WebError(f"TLS with {site.authority}: {untrusted}") from None
+        except BaseException:  # somebody's gevent.Timeout, too
+            wire.close()
+            raise
         return secured
 
     def request(
