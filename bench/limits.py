@@ -192,7 +192,7 @@ def run(runs: int) -> list[dict[str, float | str | int]]:
             cost = round(every - none, 1)
             results.append({"workload": "limits: connections", "none_us": round(none, 1), "over_none_us": cost})
             print(
-                f"worker: {cost} µs a connection over none ({none:.1f}), {AT_ONCE} at once (goal {LIMIT_US})",
+                f"worker: {cost} µs a connection over none ({none:.1f}), {AT_ONCE} at once (goal {GOAL_US})",
                 flush=True,
             )
     finally:

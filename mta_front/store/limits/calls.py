@@ -128,10 +128,13 @@ class Guess:
         tail = [self.id, TRY_MS, since, self._terms.client, len(bans), *bans, *self._subject_words()]
         return Call([*head, 0, *tail], late=len(head))
 
-    def told(self, now_s: float, good: bool | None, leases: Sequence[Bound], life: str, session: str) -> Call:
-        """Reply: [0, failures so far], [1, 0] when no connection of the user is left, or TOO_LATE."""
-        held = [key for _, key in leases]
-        head = _AUTH_TOLD.head([self._known, self._keys.workers, self._keys.swept, *held, *self._subject_keys()])
+    def told(self, now_s: float, good: bool | None, wanted: Question, life: str, session: str) -> Call:
+        """`wanted`: of the user, one lease and one rate at most. Reply: [0, failures so far], [1, 0] when no connection
+        of his is left, [2, ms] when there were too many in a time, or TOO_LATE.
+        """
+        leases, rates = wanted.leases, wanted.rates
+        named = [self._known, self._keys.workers, self._keys.swept, *wanted.lease_keys, *(key for _, key, _ in rates)]
+        head = _AUTH_TOLD.head([*named, *self._subject_keys()])
         lockouts_us = [int(length_s * 1_000_000) for length_s in self.lockout_s]
         tail = [
             self.id,
@@ -142,8 +145,10 @@ class Guess:
             len(leases),
             leases[0][0].limit if leases else 0,
             life,
-            session,
+            f"{life}/{session}",
             LEASE_KEY_MS,
+            len(rates),
+            *((rates[0][0].rate.cost_us(), rates[0][0].rate.room_us) if rates else (0, 0)),
             lockouts_us[-1] * CLEAN_LOCKOUTS if lockouts_us else DAY_MS * 1000,
             len(lockouts_us),
             *lockouts_us,

@@ -28,6 +28,7 @@ Network = IPv4Network | IPv6Network
 
 UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 LONGEST_S = 31 * 86400  # of a period, and of what a burst is worth: in µs they stay exact in a double
+EXACT_US = 1000  # an interval so long may be rounded up to a µs; shorter ones (octets) are not
 MOST = 10**15  # of a count or a burst
 _RATE = re.compile(r"([0-9]{1,16})/([0-9]{1,7})([smhd])(?: +burst +([0-9]{1,16}))?")
 
@@ -63,13 +64,17 @@ class Rate:
         return text if self.burst == self.count else f"{text} burst {self.burst}"
 
     def cost_us(self, amount: int = 1) -> int:
-        """How long it takes until so many may come again, µs, rounded up: never more than the rate allows."""
-        return -(-amount * int(self.period_s * 1_000_000) // self.count)
+        """How long it takes until so many may come again, whole µs: never less than the rate says."""
+        period_us = int(self.period_s * 1_000_000)
+        interval_us = -(-period_us // self.count)
+        if interval_us >= EXACT_US:  # so many single ones cost what they cost together, and a burst is a whole one
+            return amount * interval_us
+        return -(-amount * period_us // self.count)
 
     @property
     def room_us(self) -> int:
         """What a whole burst costs, µs."""
-        return self.burst * int(self.period_s * 1_000_000) // self.count
+        return self.cost_us(self.burst)
 
     def share(self, workers: int) -> Rate:
         """The part of one of so many workers, rounded up."""

@@ -53,6 +53,7 @@ class Limits:
         self._slow_s = options.slow_ms / 1000
         self._breaker = Breaker(self._slow_s)
         self._busy_at = self._busy_s = 0.0  # when this thread's CPU time was read last, and what it was
+        self._nothing = Question(keys, (), (), ())
         self._guesses: dict[str, Guess] = {}  # of sessions that wait for their backend
         self._lone_guesses: set[str] = set()  # of which the store knows nothing
         self._users: dict[str, tuple[str, ...]] = {}  # session -> the lease of its user
@@ -206,26 +207,26 @@ class Limits:
             if alone:
                 self._alone.guessed(terms.auth or AuthRules(), guess.subjects, None, time.monotonic())
             elif not self._breaker.open:
-                self._post(guess.told(time.time(), None, (), self._life.number, session))
+                self._post(guess.told(time.time(), None, self._nothing, self._life.number, session))
             return AuthVerdict(False)
         return self._told(terms, guess, who, name, good)
 
     def _told(self, terms: Terms, guess: Guess, who: Who, name: str, good: bool) -> AuthVerdict:
         session, life = who.session, self._life.number
         rules = terms.auth or AuthRules()
-        leases = terms.user_lease(name) if good else []
-        keys = tuple(key for _, key in leases)
+        wanted = Question(self._keys, (), *terms.login(name)) if good else self._nothing
+        keys = wanted.lease_keys
         if good:
             self._leave_user(session)
             self._holds.add(session, keys)
             self._users[session] = keys
             self._alone.logged_in(guess.subjects)
-        reply = self._ask(guess.told(time.time(), good, leases, life, session))
+        reply = self._ask(guess.told(time.time(), good, wanted, life, session))
         now = time.monotonic()
         if reply is None:
             verdict = self._alone.guessed(rules, guess.subjects, good, now)
             if good:
-                had = self._alone.decide(Question(self._keys, (), leases, ()), now)
+                had = self._alone.decide(wanted, now)
                 verdict = AuthVerdict(had.allowed, had.rule, had.retry_after_s, had.mode)
         elif not good:
             first_s, last_s = rules.tarpit_s
@@ -233,7 +234,9 @@ class Limits:
             delay_s = min(last_s, first_s * 2.0 ** min(30, max(0, failures - 1)))
             verdict = AuthVerdict(False, delay_s=delay_s)
         else:
-            verdict = AuthVerdict(not reply[0], leases[0][0].name if reply[0] else "")
+            number, wait_ms = reply
+            rule = "" if not number else wanted.leases[0][0].name if number == 1 else wanted.rates[0][0].name
+            verdict = AuthVerdict(not number, rule, wait_ms / 1000 if number else 0.0)
         if good:
             self._settle(session, keys, verdict, life, in_store=reply is not None)
             if not verdict.allowed:

@@ -130,9 +130,14 @@ class Terms:
                     found.append((rule, key + whose, amount))
         return found
 
-    def user_lease(self, user: str) -> list[Bound]:
-        """The rule for connections of a user, if there is one, and its key."""
-        return [(rule, key + named(user)) for rule, key in self._plan.user_leases[:1]]
+    def login(self, user: str) -> tuple[list[Bound], list[Spent]]:
+        """What a user's login takes: one of his connections, and of their rate."""
+        name = named(user)
+        rates = [each for each in self._plan.rates.get("connection_rate", ()) if each[0].subject == "user"]
+        return (
+            [(rule, key + name) for rule, key in self._plan.user_leases[:1]],
+            [(rule, key + name, 1) for rule, key in rates[:1]],
+        )
 
     def subjects(self, user: str) -> list[AuthSubject]:
         """Whose failures a guess of this user's password counts to: the pair, the address, the user."""

@@ -49,7 +49,8 @@ def test_what_is_no_rate(text: str) -> None:
 def test_a_rate_never_promises_more_than_it_says(count: int, period_s: int, amount: int) -> None:
     rate = Rate(count, float(period_s), count)
     assert rate.cost_us(amount) * count >= amount * period_s * 1_000_000
-    assert rate.room_us <= period_s * 1_000_000
+    assert rate.cost_us(count) <= period_s * 1_000_000 * 1.001 + 1, "and hardly less"
+    assert rate.room_us == rate.cost_us(rate.burst), "a whole burst fits"
 
 
 @pytest.mark.parametrize(
