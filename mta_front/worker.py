@@ -38,8 +38,8 @@ def _serve(child: ChildContext) -> int:
     from mta_front.policy.auth.build import build
     from mta_front.policy.front import Front
     from mta_front.policy.limiting import Limiting
-    from mta_front.policy.unseen import Unseen
     from mta_front.policy.relaycontrol import RelayControl
+    from mta_front.policy.unseen import Unseen
     from mta_front.reach import Reach
     from mta_front.renewal import Renewal
     from mta_front.server import Server

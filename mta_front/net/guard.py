@@ -14,7 +14,7 @@ from mta_front.smtp.replies import Reply
 
 class Guard(Protocol):
     """Where a method answers with a reply, the client hears it and what it wanted is not done; None allows it. Each but
-    `leaves` may wait, as greenlets do, for a bounded time.
+    `goes_on` and `leaves` may wait, as greenlets do, for a bounded time.
     """
 
     def arrives(self, session: Session, handshake: bool) -> Reply | None:
@@ -28,6 +28,9 @@ class Guard(Protocol):
 
     def fails(self, session: Session) -> Reply | None:
         """A command was answered 5xx. A refusal ends the session."""
+
+    def goes_on(self, session: Session) -> None:
+        """The client sent more after the reply to a message, so it has seen that. Does not wait."""
 
     def leaves(self, session: Session) -> None:
         """The session is over, however it ended. Does not wait, and does nothing for one that never arrived."""
@@ -43,6 +46,9 @@ class _Open:
         """See Guard."""
 
     def fails(self, session: Session) -> None:
+        """See Guard."""
+
+    def goes_on(self, session: Session) -> None:
         """See Guard."""
 
     def leaves(self, session: Session) -> None:

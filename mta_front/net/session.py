@@ -36,7 +36,7 @@ class Pump:
 
     __slots__ = (
         "_asking", "_conduct", "_connection", "_guard", "_hooks", "_login", "_options", "_privileges", "_roster",
-        "_silent", "_sink", "_transactions", "_turned_away", "_wire", "session",
+        "_seen", "_silent", "_sink", "_transactions", "_turned_away", "_wire", "session",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class Pump:
         self._privileges = Privileges(options, session)
         # A proxy that speaks for itself is a health check, and heard by nobody until it wants more (DECISIONS W10).
         self._silent = session.proxy is not None and session.proxy.local
+        self._seen = 0  # messages whose reply the client has seen, since it sent more afterwards
         self._turned_away = False  # the hooks have never heard of it
         asking = self._asking = Asking(hooks, session, sink)
         self._transactions = Transactions(
@@ -206,7 +207,11 @@ class Pump:
             event = next_event()
             self._wire.pause()
             if event is None:
+                messages = self._conduct.messages
                 self._wire.receive()
+                if messages != self._seen:
+                    self._seen = messages
+                    self._guard.goes_on(self.session)
                 continue
             if self._silent and _wants_more(event):
                 self._speak_up(event)

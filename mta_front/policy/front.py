@@ -32,6 +32,7 @@ from mta_front.policy.auth.chain import Chain
 from mta_front.policy.limiting import Limiting
 from mta_front.policy.relaycontrol import RelayControl
 from mta_front.policy.trace import MAX_RECEIVED, HopCount, received
+from mta_front.policy.unseen import Unseen
 from mta_front.smtp import replies
 from mta_front.smtp.replies import Reply
 from mta_front.store.entry import Dsn, Entry, RcptDsn
@@ -55,6 +56,7 @@ class Front(Hooks):
         limiting: Limiting,
         server_name: str,
         *,
+        unseen: Unseen,
         unlisted_senders: Unlisted = "any",
         null_sender: bool = True,
     ) -> None:
@@ -64,6 +66,7 @@ class Front(Hooks):
         self._logins = logins
         self._limiting = limiting
         self._server_name = server_name
+        self._unseen = unseen
         self._unlisted_senders = unlisted_senders
         self._null_sender = null_sender
 
@@ -126,7 +129,7 @@ class Front(Hooks):
             upload.abort()  # nothing, once it was committed
 
     def _take(self, message: Message, session: Session, upload: Upload) -> Reply | list[Reply]:
-        upload.write(received(session, upload.id, self._server_name))
+        upload.write(received(session, upload.id, self._server_name), ours=True)
         spooled = SpooledMessage(message, upload)
         named = len(session.envelope.rcpt_to)  # those that the client named: the hook may change the list
         answer = self._hooks.on_data(spooled, session)
@@ -139,27 +142,33 @@ class Front(Hooks):
         _checked(session)
         recipients = [recipient.address for recipient in session.envelope.rcpt_to]
         if answer is None or isinstance(answer, str | Reply | Refusal):
-            reply = replies.queued(upload.id) if answer is None else reply_of(answer)
-            if reply.code < 400 and not recipients:
+            reply = None if answer is None else reply_of(answer)
+            if reply is not None and reply.code >= 400:
+                return reply
+            if not recipients:
                 raise ValueError("on_data took a message and left no recipients")  # 451, and reported
-            if reply.code < 400:
-                self._commit(upload, message, session, recipients)
-            return reply
+            stored = self._commit(upload, message, session, recipients)
+            return reply or replies.queued(stored)
         # LMTP: the user's hook judged each recipient; the message is kept for those that it took
-        each = [replies.queued(upload.id) if one is None else reply_of(one) for one in answer]
+        each = [None if one is None else reply_of(one) for one in answer]
         if not session.transmission_type.startswith("LMTP") or not len(each) == named == len(recipients):
             raise ValueError(f"on_data gave {len(each)} answers for {named} recipients, and left {len(recipients)}")
-        taken = [recipient for recipient, reply in zip(recipients, each, strict=True) if reply.code < 400]
-        if taken:
-            self._commit(upload, message, session, taken)
-        return each
+        judged = zip(recipients, each, strict=True)
+        taken = [recipient for recipient, reply in judged if reply is None or reply.code < 400]
+        stored = self._commit(upload, message, session, taken) if taken else upload.id
+        return [reply or replies.queued(stored) for reply in each]
 
-    def _commit(self, upload: Upload, message: Message, session: Session, recipients: list[str]) -> None:
-        upload.commit(_entry(session, upload, recipients))
+    def _commit(self, upload: Upload, message: Message, session: Session, recipients: list[str]) -> str:
+        """The id under which it is stored: that of its first copy, if it is one that was sent again."""
+        self._unseen.goes_on(session)  # nobody sends a message again while the session that it was sent in lives on
+        session.envelope.id = stored = upload.commit(_entry(session, upload, recipients))
+        self._unseen.answered(session, upload)
         self._limiting.message(session, message.byte_length)
+        return stored
 
     def on_close(self, session: Session) -> None:
         """The user's."""
+        self._unseen.leaves(session)
         self._hooks.on_close(session)
 
     def on_error(self, error: BaseException, session: Session) -> None:

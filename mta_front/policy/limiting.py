@@ -21,6 +21,7 @@ from mta_front.store.limits.verdict import Who
 
 if TYPE_CHECKING:
     from mta_front.hooks import Address, Credentials, Session
+    from mta_front.policy.unseen import Unseen
     from mta_front.store.limits.rules import Group
     from mta_front.store.limits.shared import Limits
 
@@ -34,8 +35,10 @@ MOST_BYTES = 1 << 40
 class Limiting:
     """See the module's text."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, unseen: Unseen | None = None) -> None:
+        """`unseen`: is told by the pump what this is told, too."""
         self._limits = limits
+        self._unseen = unseen
         self._present: dict[str, Who] = {}  # by the session's id: who holds what
         self._declared: dict[str, tuple[int, Who, str]] = {}  # octets that MAIL declared and that were spent; by whom
 
@@ -54,6 +57,11 @@ class Limiting:
     def fails(self, session: Session) -> Reply | None:
         """Commands that fail, by the client's address: whoever looks for users or holes makes many."""
         return self._spent(session, "failed_commands", replies.NOT_NOW)
+
+    def goes_on(self, session: Session) -> None:
+        """See `Unseen.goes_on`."""
+        if self._unseen is not None:
+            self._unseen.goes_on(session)
 
     def leaves(self, session: Session) -> None:
         """All that the session holds is free. Posted, and done at once as far as we can tell."""

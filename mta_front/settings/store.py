@@ -62,6 +62,13 @@ class Store(Section):
         le=1_048_576,
         description="a larger body is a key of its own, written while it arrives",
     )
+    duplicate_window_s: float = Field(
+        default=3600.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="a message sent again within this because its 250 was lost is stored once; 0 = off",
+    )
     timeout_ms: int = Field(default=5000, ge=10, le=300_000, description="longest wait for the store; then 451")
 
     @model_validator(mode="before")

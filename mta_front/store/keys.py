@@ -30,6 +30,10 @@ class ShardKeys:
         """List: the body of a large message, in segments."""
         return f"{self._base}body:{message_id}"
 
+    def duplicate(self, digest: str) -> str:
+        """String: the id of a message whose 250 its client may not have seen."""
+        return f"{self._base}dup:{digest}"
+
     def message(self, message_id: str) -> str:
         """Hash: what is known of a message beyond its envelope, from its first deferral on."""
         return f"{self._base}msg:{message_id}"

@@ -29,6 +29,7 @@ class StoreOptions:
     shards: int = 1
     inline_max_bytes: int = 65536
     timeout_ms: int = 5000
+    duplicate_window_s: float = 0.0  # 0 = off
     check_interval_s: float = 30.0  # how old the answer to "are you still durable?" may be
 
     @property
@@ -60,4 +61,5 @@ class StoreOptions:
             shards=store.shards,
             inline_max_bytes=store.inline_max_bytes,
             timeout_ms=store.timeout_ms,
+            duplicate_window_s=store.duplicate_window_s,
         )

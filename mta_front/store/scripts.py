@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Script:
 
 
 _HAND_OVER = Script("hand_over")
+_SEEN = Script("seen")
 _OPEN_BODY = Script("open_body")
 _LEASE = Script("lease")
 _RECOVER = Script("recover")
@@ -45,7 +47,7 @@ _COUNTS = Script("counts")
 _FORGET_CONSUMERS = Script("forget_consumers")
 
 FOR_COMMITS = [_HAND_OVER.text]
-FOR_BODIES = [_OPEN_BODY.text]
+FOR_BODIES = [_OPEN_BODY.text, _SEEN.text]
 FOR_RELAY = [
     script.text
     for script in (
@@ -68,22 +70,50 @@ FOR_RELAY = [
 # -- the front --------------------------------------------------------------------------------------------------------
 
 
-def hand_over(keys: ShardKeys, message_id: str, envelope: bytes, body: bytes) -> Call:
-    """Reply: the stream entry's id, or TOO_LATE."""
+@dataclass(slots=True, frozen=True)
+class Memory:
+    """How a hand-over is remembered. `seen_id`: not a first copy, since its client has seen the 250."""
+
+    key: str
+    window_ms: int
+    seen_id: str
+
+
+def hand_over(keys: ShardKeys, message_id: str, envelope: bytes, body: bytes, memory: Memory | None = None) -> Call:
+    """Reply: the stream entry's id, a list with the id of the first copy, or TOO_LATE."""
     return Call(
-        ["EVALSHA", _HAND_OVER.sha, 1, keys.queue, 0, message_id, envelope, body],
-        late=4,
+        _handed_over(keys.queue, "", message_id, envelope, memory, body),
+        late=4 if memory is None else 5,
         size_bytes=len(body) + _ENVELOPE_BYTES,
     )
 
 
-def hand_over_large(keys: ShardKeys, message_id: str, envelope: bytes, segments: int, last_bytes: int) -> Call:
-    """Reply: the stream entry's id, TOO_LATE, or BODY_GONE."""
+def hand_over_large(
+    keys: ShardKeys, message_id: str, envelope: bytes, segments: int, last_bytes: int, memory: Memory | None = None
+) -> Call:
+    """Reply: the stream entry's id, a list with the id of the first copy, TOO_LATE, or BODY_GONE."""
     return Call(
-        _HAND_OVER.command([keys.queue, keys.body(message_id)], 0, message_id, envelope, segments, last_bytes),
-        late=5,
+        _handed_over(keys.queue, keys.body(message_id), message_id, envelope, memory, segments, last_bytes),
+        late=5 if memory is None else 6,
         size_bytes=_ENVELOPE_BYTES,
     )
+
+
+def _handed_over(
+    queue: str, body_key: str, message_id: str, envelope: bytes, memory: Memory | None, *body: Any
+) -> list[Any]:
+    named = [queue]
+    if memory is not None:
+        named.append(memory.key)
+    if body_key:
+        named.append(body_key)
+    remembered = (memory.window_ms, memory.seen_id) if memory is not None else (0, "")
+    return _HAND_OVER.command(named, 0, message_id, envelope, *remembered, *body)
+
+
+def seen(named: Sequence[str], ids: Sequence[str], then: Callable[[Call], None]) -> Call:
+    """`named`: dup:DIGEST keys, with the ids that they hold. Reply: how many were removed."""
+    return Call(_SEEN.command(named, *ids), then=then)
 
 
 def open_body(key: str, expiry_ms: int, segments: Sequence[bytes], then: Callable[[Call], None]) -> Call:

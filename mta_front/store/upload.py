@@ -21,6 +21,7 @@ from gevent.event import Event
 
 from mta_front.store import scripts
 from mta_front.store.batch import Call
+from mta_front.store.duplicates import Hasher, Remembered, key_of
 from mta_front.store.entry import Entry
 from mta_front.store.errors import StoreBodyGone, StoreDown, StoreError, StoreRefused, StoreUnknown
 
@@ -45,6 +46,7 @@ class Upload:
         "_fault",
         "_gathered",
         "_gathered_bytes",
+        "_hasher",
         "_key",
         "_last_bytes",
         "_news",
@@ -54,6 +56,7 @@ class Upload:
         "_state",
         "_unanswered_bytes",
         "id",
+        "remembered",
         "shard",
         "size_bytes",
     )
@@ -62,7 +65,10 @@ class Upload:
         self.id = message_id
         self.shard = shard
         self.size_bytes = 0
+        self.remembered: Remembered | None = None
+        """Once committed: what is to be forgotten when the client has seen our reply, see `Spool.seen`."""
         self._spool = spool
+        self._hasher = Hasher() if spool.duplicate_window_ms else None
         self._state = _State.OPEN
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
@@ -77,14 +83,17 @@ class Upload:
 
     # -- the session's side ---------------------------------------------------------------------------------------
 
-    def write(self, segment: bytes) -> None:
+    def write(self, segment: bytes, ours: bool = False) -> None:
         """Take the next bytes of the body. Waits only when 1 MiB of this upload is unanswered, or the worker's budget
-        is used up. `StoreError`: the upload is dead, nothing of it remains but a key that expires.
+        is used up. `ours`: the client did not send them, so that copies of a message may differ there. `StoreError`:
+        the upload is dead, nothing of it remains but a key that expires.
         """
         self._must_be_open()
         size_bytes = len(segment)
         if not size_bytes:
             return
+        if self._hasher is not None and not ours:
+            self._hasher.update(segment)
         try:
             self._spool.reserve(self, size_bytes)
             if self._key and self._gathered_bytes + size_bytes > SEGMENT_BYTES:
@@ -102,8 +111,9 @@ class Upload:
             self.abort()
             raise
 
-    def commit(self, entry: Entry) -> None:
-        """Hand the message over; returns only when it is durable. Sets the entry's id, segments and size_bytes.
+    def commit(self, entry: Entry) -> str:
+        """Hand the message over; returns only when it is durable. Sets the entry's id, segments and size_bytes. The id
+        under which it is stored: that of its first copy, where the client sends again what it saw no 250 for.
 
         `StoreError` otherwise, within `timeout_ms`; `StoreUnknown` when it may have been stored all the same.
         """
@@ -118,10 +128,11 @@ class Upload:
                 self._wait_for_answers(deadline)
             entry.segments = self._segments
             envelope = entry.to_json()
+            memory = self._memory(entry)
             if self._key:
-                call = scripts.hand_over_large(keys, self.id, envelope, self._segments, self._last_bytes)
+                call = scripts.hand_over_large(keys, self.id, envelope, self._segments, self._last_bytes, memory)
             else:
-                call = scripts.hand_over(keys, self.id, envelope, b"".join(self._gathered))
+                call = scripts.hand_over(keys, self.id, envelope, b"".join(self._gathered), memory)
                 deadline = 0.0
             self._state = _State.HANDING_OVER
             reply = self._spool.hand_over(self.shard, call, deadline)
@@ -131,12 +142,22 @@ class Upload:
             refused = isinstance(error, StoreError) and error.executed is False
             self._end(unlink=refused or self._state is _State.OPEN)
             raise
-        refused = isinstance(reply, int)
-        self._end(unlink=refused)
+        refused, again = isinstance(reply, int), isinstance(reply, list)
+        self._end(unlink=refused or again)
         if refused:
             if reply == scripts.BODY_GONE:
                 raise StoreBodyGone("the body in the store is not what was written")
             raise StoreRefused("the store came to it too late")
+        stored = reply[0].decode() if again else self.id
+        if memory is not None:
+            self.remembered = Remembered(self.shard, memory.key, stored)
+        return stored
+
+    def _memory(self, entry: Entry) -> scripts.Memory | None:
+        if self._hasher is None:
+            return None
+        key = key_of(self._spool.keys[self.shard], entry, self._hasher)
+        return scripts.Memory(key, self._spool.duplicate_window_ms, self._spool.seen_id(key))
 
     def abort(self) -> None:
         """Forget the message and free what it took. At any time, also twice or after `commit`; never raises."""

@@ -1,0 +1,66 @@
+"""A client that lost our 250 and sends its message again: delivered once. Two equal messages in order: two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.front import Front, smtp_route
+from tests.ports import free_port
+from tests.sink import Sink
+from tests.smtp_talk import talk
+from tests.wait import until
+
+BODY = b"Message-ID: <same@test>\r\nSubject: the same\r\n\r\nbody\r\n"
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[Sink]:
+    with Sink(tmp_path, free_port()) as sink:
+        yield sink
+
+
+def delivered(sink: Sink, count: int) -> bool:
+    return len(sink.deliveries()) >= count
+
+
+def records(front: Front) -> int:
+    with front.store() as store:
+        return sum(1 for _ in store.scan_iter(match="*:dup:*"))
+
+
+def test_a_250_that_was_lost(serve: Callable[..., Front], sink: Sink) -> None:
+    front = serve(smtp_route(sink.next_hop), server={"workers": 2})
+    answers = []
+    for _ in range(4):
+        with talk(front.address) as session:  # it is cut off after the 250, with nothing said
+            answers.append(session.send(BODY))
+    assert [answer.code for answer in answers] == [250] * 4
+    assert len({answer.text for answer in answers}) == 1, "all name the first copy"
+    front.await_empty_queue()
+    assert len(sink.deliveries()) == 1
+
+
+@pytest.mark.parametrize("end", ["QUIT", "NOOP", "RSET"])
+def test_who_went_on_after_the_250_sends_another_message(end: str, serve: Callable[..., Front], sink: Sink) -> None:
+    front = serve(smtp_route(sink.next_hop), server={"workers": 2})
+    for _ in range(3):
+        with talk(front.address) as session:
+            assert session.send(BODY).code == 250
+            session.command(end)
+        until(lambda: records(front) == 0, 5.0, "what the client has seen is forgotten")
+    until(partial(delivered, sink, 3), 10.0, "all are delivered")
+
+
+def test_two_equal_messages_of_one_session_are_two(serve: Callable[..., Front], sink: Sink) -> None:
+    front = serve(smtp_route(sink.next_hop))
+    with talk(front.address) as session:
+        for _ in range(3):
+            assert session.send(BODY).code == 250
+        group = b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@ours.example>\r\nBDAT %d LAST\r\n%s" % (len(BODY), BODY)
+        session.raw(group * 2)  # the second one was sent before the first one's 250
+        assert [session.reply().code for _ in range(6)] == [250] * 6
+    until(partial(delivered, sink, 5), 10.0, "all are delivered")
