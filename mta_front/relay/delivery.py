@@ -107,6 +107,9 @@ def conclude(
     due_at = None
     if deferred:
         due_at = schedule.due_at(claim.attempts + 1, claim.envelope.received_at, now, dice)
+        waits_s = [results[recipient].outcome.wait_s for recipient in deferred]
+        if due_at is not None and all(waits_s):  # nothing is wrong, it is only not their turn
+            due_at = min(now + max(waits_s), schedule.expires_at(claim.envelope.received_at))
         if due_at is None:
             for recipient in deferred:
                 _expire(outcomes[recipient])

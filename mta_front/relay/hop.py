@@ -3,6 +3,9 @@
 A hop that cannot be reached is set aside: what waits for it goes elsewhere or is deferred at once, and so is what comes
 meanwhile, so that 20,000 messages do not each try a dead host. When its back-off is over, one attempt probes it. A hop
 that was never tried, or has come back, gets one connection first and more when that one has said hello.
+
+A hop may have a pace. Who would wait for too long gets a turn by the clock instead, and comes back then: what is in
+hand is for those whose turn it is.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from gevent.event import Event
 
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Attempt
+from mta_front.relay.pace import Pace
 from mta_front.smtp.transaction import Outcome
 
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -28,6 +32,10 @@ PATIENCE_S = 30.0
 """A hop that answers no message for so long, while others wait for it, is set aside."""
 QUICK_S = 0.05
 """A next hop that answers a message within so long is quick: see `Health.quick`."""
+TURN_S = 10.0
+"""Who would wait for its turn longer than this comes back when it is due."""
+CROWD_S = 30.0
+"""Who finds too many waiting comes back after so long."""
 CROWDED_S = 5.0
 """So long no further connection is tried after one was refused while others live: the hop has its own limit."""
 
@@ -120,7 +128,11 @@ class Hop:
         connect: Callable[[Hop], Carrier],
         turned_away: Callable[[Attempt, Outcome], None],
         events: Events,
+        *,
+        pace: Pace | None = None,
+        max_waiting: int = 0,
     ) -> None:
+        """`max_waiting`: 0 = no limit."""
         self.name = name
         self.health = Health()
         self.closing = False
@@ -133,11 +145,18 @@ class Hop:
         self._carriers = 0
         self._connecting = 0
         self._crowded_until = 0.0
+        self._pace = pace
+        self._held_at = 0.0  # when the pace last held something back
+        self._woken_at = 0.0  # when somebody will see to what it holds; 0 = nobody will
+        self._max_waiting = max_waiting
 
     # -- for the transport -----------------------------------------------------------------------------------------
 
     def offer(self, attempt: Attempt, now: float) -> Outcome | None:
-        """Take the attempt, or say why not: the hop is set aside."""
+        """Take the attempt, or say why not: the hop is set aside, or too many wait for it."""
+        crowd = self._crowd(now)
+        if crowd is not None:
+            return crowd
         if not self.health.admits(now):
             return self.health.last
         attempt.offered_at = now
@@ -148,7 +167,7 @@ class Hop:
     def look(self, now: float) -> None:
         """Watch for a hop that takes connections and answers nothing."""
         if self._waiting:
-            since = max(self._waiting[0].offered_at, self.health.good_at)
+            since = max(self._waiting[0].offered_at, self.health.good_at, self._held_at)
             if now - since > PATIENCE_S and not self._connecting:
                 self.set_aside(Outcome("deferred", 0, f"{self.name} has not answered for {PATIENCE_S:.0f} s"))
             else:
@@ -167,8 +186,10 @@ class Hop:
     # -- for its carriers ------------------------------------------------------------------------------------------
 
     def next(self) -> Attempt | None:
-        """The next attempt that waits, if there is one."""
-        return self._waiting.popleft() if self._waiting else None
+        """The next attempt that waits, if there is one whose time has come."""
+        if not self._waiting or self._held(time.monotonic()):
+            return None
+        return self._waiting.popleft()
 
     def wait(self, timeout_s: float) -> bool:
         """Idle until there may be an attempt; False after `timeout_s`, or when the hop closes."""
@@ -206,6 +227,39 @@ class Hop:
         for attempt in waiting:
             self._turned_away(attempt, outcome)
 
+    # -- how much it gets ----------------------------------------------------------------------------------------------
+
+    def _crowd(self, now: float) -> Outcome | None:
+        """Why one more cannot wait here."""
+        waiting = len(self._waiting)
+        if self._pace is not None and self._pace.last_in_s(waiting, now) > TURN_S:
+            wait_s = self._pace.promise(waiting, now)
+            return Outcome("deferred", 451, f"4.4.5 {self.name} gets messages at a rate, and many wait", wait_s=wait_s)
+        if self._max_waiting and waiting >= self._max_waiting:
+            return Outcome("deferred", 451, f"4.4.5 {waiting} messages wait for {self.name}", wait_s=CROWD_S)
+        return None
+
+    def paid(self) -> None:
+        """A message goes out: it counts."""
+        if self._pace is not None:
+            self._pace.take(time.monotonic())
+
+    def _held(self, now: float) -> bool:
+        """Whether the pace holds back what waits; somebody sees to it when its time has come."""
+        wait_s = 0.0 if self._pace is None else self._pace.wait_s(now)
+        if not wait_s:
+            return False
+        self._held_at = now + wait_s
+        if not now < self._woken_at <= self._held_at:
+            self._woken_at = self._held_at
+            gevent.spawn_later(wait_s, self._wake)
+        return True
+
+    def _wake(self) -> None:
+        self._woken_at = 0.0
+        if self._waiting:
+            self._staff(time.monotonic())
+
     # -- connections -----------------------------------------------------------------------------------------------
 
     def _staff(self, now: float, taken: int = 0) -> None:
@@ -213,6 +267,8 @@ class Hop:
 
         `taken`: as good as taken of those who wait.
         """
+        if self._held(now):
+            return
         if self._idle:
             self._idle.pop().set()
             return

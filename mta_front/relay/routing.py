@@ -120,6 +120,8 @@ def _options(route: Route, name: str) -> SmtpOptions:
         source_address=route.source_address,
         secure=route.secure,
         send_proxy=route.send_proxy,
+        rate=route.pace,
+        max_waiting=route.max_waiting,
         credentials=credentials,
         trust=Trust(route.tls_ca, (route.tls_cert, route.tls_key) if route.tls_cert else None),
     )

@@ -24,7 +24,8 @@ class Outcome:
     reply code, or the one that describes our own reason best; 0 where no reply came. `text` is printable and short.
     `uncertain`: the connection broke after the last byte of the message and before the reply to it, so the next attempt
     may be a second delivery (RFC 5321 §4.5.4.2, RFC 1047). `dsn_passed`: the next hop that has it offers DSN, so what
-    is to be reported from here on is its business (RFC 3461 §5.2.1); else it is ours (§5.2.2).
+    is to be reported from here on is its business (RFC 3461 §5.2.1); else it is ours (§5.2.2). `wait_s`: nothing was
+    tried, and nothing is wrong; it is to be tried in so many seconds. 0 = nobody knows when.
     """
 
     kind: Kind
@@ -32,6 +33,7 @@ class Outcome:
     text: str
     uncertain: bool = False
     dsn_passed: bool = False
+    wait_s: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}" if self.code else self.text

@@ -90,6 +90,7 @@ class SmtpCarrier:
         fitting = self._client.offer.fitting(attempt.recipients)
         if fitting < len(attempt.recipients):
             self._hop.rest(attempt.divide(fitting))
+        self._hop.paid()
         transaction = transaction_of(attempt.envelope, attempt.recipients)
         self._client.begin(transaction)
         now = time.monotonic()

@@ -23,6 +23,7 @@ from mta_front.smtp.client import ClientConnection
 from mta_front.smtp.clientopening import Plan
 from mta_front.smtp.saslclient import CLIENT_METHODS, Login
 from mta_front.smtp.secret import Secret
+from mta_front.store.limits.rules import Rate
 from mta_front.tls.outbound import Outbound
 
 CLEAR_S = 600.0
@@ -75,6 +76,8 @@ class SmtpOptions:
     send_proxy: Literal["", "v1", "v2"] = ""
     credentials: Credentials | None = None
     trust: Trust = field(default_factory=Trust)
+    rate: Rate | None = None
+    max_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
