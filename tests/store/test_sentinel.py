@@ -122,11 +122,12 @@ def test_a_master_that_is_killed_under_load_loses_nothing_that_was_acknowledged(
 
 
 def test_a_planned_fail_over_under_load(
-    trio: Trio, make_spool: Callable[..., Spool], figures: Callable[[str], None], full: bool
+    tmp_path: Path, make_spool: Callable[..., Spool], figures: Callable[[str], None], full: bool
 ) -> None:
     """The old master serves on for a moment, and only its replicas tell that it is none."""
     if not full:
         pytest.skip("12 s: Sentinel waits long before it makes a replica of the old one")
+    trio = Trio(tmp_path)
     with Load(make_spool(trio.url, timeout_ms=2000)) as load:
         until(lambda: len(load.acknowledged) >= 200, 10.0)
         old = trio.master()
