@@ -44,7 +44,7 @@ def _row(item: Item, now: float) -> tuple[str, ...]:
             return item.subject, item.key, duration(item.ends_at - now), f"{item.stage}."
         case Count():
             ends = duration(item.ends_at - now) if item.ends_at else "-"
-            return item.rule, item.key, item.scope or "-", f"{item.used:g}", item.limit or "-", ends
+            return item.rule, item.key or "-", item.scope or "-", f"{item.used:g}", item.limit or "-", ends
 
 
 def duration(seconds: float) -> str:

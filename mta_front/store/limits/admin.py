@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any, Literal, get_args
 
@@ -25,6 +26,7 @@ from mta_front.store.wire import Command, Lost, ReplyError, Wire
 TIMEOUT_S = 5.0  # for an answer
 PAGE_S, TOP_S = 2.0, 20.0  # for all of a page, and of what must look at every key
 SCANNED = 1000  # keys looked at in one step
+SAME_END = 1000  # bans that may end in the same millisecond
 BAN_MAX_S = 10 * 365 * 86_400
 REASON_MAX_CHARS = 320
 
@@ -72,13 +74,15 @@ class Inspector:
 
     def bans(self, cursor: str = "", count: int = 100) -> Page:
         """The bans there are, those first that end first."""
-        start = _cursor(cursor)[0]
-        now, rows = self._ask([("TIME",), ("ZRANGE", self._keys.bans, start, start + count - 1, "WITHSCORES")])
-        names = [name.decode() for name in rows[::2]]
-        items = self._bans_of(dict(zip(names, map(float, rows[1::2]), strict=True)), _seconds(now))
-        return Page(tuple(items), f"{start + count}.0" if len(names) == count else "")
+        since_ms, shown = _read_cursor(cursor)
+        span = (since_ms, "+inf", "BYSCORE", "LIMIT", 0, count + SAME_END, "WITHSCORES")
+        now, rows = self._ask([("TIME",), ("ZRANGE", self._keys.bans, *span)])
+        found = [(int(end_ms), name.decode()) for name, end_ms in zip(rows[::2], rows[1::2], strict=True)]
+        found = [each for each in found if each > (since_ms, shown)]
+        bans = self._bans_of({name: end_ms for end_ms, name in found[:count]}, _seconds(now))
+        return Page(tuple(bans), _cursor(*found[count - 1]) if len(found) > count else "")
 
-    def _bans_of(self, ends_ms: dict[str, float], now: float) -> list[Ban]:
+    def _bans_of(self, ends_ms: Mapping[str, float], now: float) -> list[Ban]:
         """`ends_ms`: by name. Those that are over are left out."""
         names = [name for name, end_ms in ends_ms.items() if end_ms / 1000 > now]
         reasons = self._ask([("HMGET", self._keys.reasons, *names)])[0] if names else []
@@ -96,8 +100,11 @@ class Inspector:
             return f"user:{named(key)}"
         if subject != "address":
             raise ValueError('a ban is of an "address" or a "user"')
-        if "/" not in key:
-            return f"address:{_address(key)}"
+        if "/" not in key:  # an address stands for its client; as /32 or /128, for itself
+            client = client_of(self._options, key)
+            if not client:
+                raise ValueError(f"{key}: is no address")
+            return f"address:{client}"
         try:
             network = ip_network(key)
         except ValueError as error:
@@ -116,19 +123,21 @@ class Inspector:
         if group == "bans":
             return self.bans(cursor, count)
         pattern, items_of = self._found_by(group)
-        at, skip = _cursor(cursor)
+        at, shown = _read_cursor(cursor)
         items: list[Item] = []
         until = time.monotonic() + PAGE_S
         while True:
             after, keys = self._scan(at, pattern)
-            found = items_of(keys)[skip:]
-            room = count - len(items)
-            items += found[:room]
-            if len(found) > room:
-                return Page(tuple(items), f"{at}.{skip + room}")
-            at, skip = after, 0
+            keys = [key for key in keys if key > shown]
+            while keys:
+                room = count - len(items)
+                part, keys = keys[:room], keys[room:]
+                items += items_of(part)
+                if keys and len(items) == count:
+                    return Page(tuple(items), _cursor(at, part[-1]))
+            at, shown = after, ""
             if not at or len(items) == count or time.monotonic() > until:
-                return Page(tuple(items), f"{at}.0" if at else "")
+                return Page(tuple(items), _cursor(at) if at else "")
 
     def top(self, group: Group, count: int = 10) -> Sequence[Count]:
         """Who uses most of what the group counts. Looks at all there is, as far as that takes less than `TOP_S`."""
@@ -214,13 +223,13 @@ class Inspector:
         names = sorted(keys)
         if not names:
             return []
-        fixed = (self._keys.workers, self._keys.swept)
-        held = self._ask([("EVAL", _LOOK.text, 2 + len(names), *fixed, *names)])[0]
+        fixed = (self._keys.bans, self._keys.workers, self._keys.swept)
+        held = self._ask([("EVAL", _LOOK.text, 3 + len(names), *fixed, *names)])[0]
         found = []
         for name, used in zip(names, held, strict=True):
             _, rule, scope, key = self._keys.parts(name, 4)
             if used:
-                found.append(Count(rule, key, scope, used, self._lease_limit(rule, scope, key), 0.0))
+                found.append(Count(rule, _who(rule, key), scope, used, self._lease_limit(rule, scope, key), 0.0))
         return found
 
     def _lease_limit(self, rule: str, scope: str, key: str) -> str:
@@ -238,7 +247,7 @@ class Inspector:
         for name, arrival_us in zip(names, arrivals, strict=True):
             _, rule, scope, rate, key = self._keys.parts(name, 5)
             if arrival_us is not None:
-                found += used_of(rule, key, scope, rate, float(arrival_us), _seconds(now))
+                found += used_of(rule, _who(rule, key), scope, rate, float(arrival_us), _seconds(now))
         return found
 
     def _failures(self, keys: Iterable[str]) -> list[Count]:
@@ -294,24 +303,29 @@ class Inspector:
         return replies
 
 
+def _who(rule: str, key: str) -> str:
+    """Whom it is counted for; the fleet's has no name."""
+    return "" if rule.endswith(".fleet") else key
+
+
 def _seconds(now: Sequence[bytes]) -> float:
     """A reply to TIME."""
     return int(now[0]) + int(now[1]) / 1e6
 
 
-def _cursor(text: str) -> tuple[int, int]:
-    """Where SCAN or a listing goes on, and how many of what comes there were shown already."""
-    found = re.fullmatch(r"([0-9]{1,20})\.([0-9]{1,9})", text or "0.0")
-    if found is None or int(found[1]) >= 1 << 64:
-        raise ValueError("that is no cursor of ours")
-    return int(found[1]), int(found[2])
+def _cursor(at: int, shown: str = "") -> str:
+    """Where a listing goes on: SCAN's cursor, or when a ban ends, and the last name of those there that was shown."""
+    return f"{at}.{urlsafe_b64encode(shown.encode()).decode()}"
 
 
-def _address(text: str) -> str:
-    found = parsed(text)
-    if found is None:
-        raise ValueError(f"{text}: is no address")
-    return str(found)
+def _read_cursor(text: str) -> tuple[int, str]:
+    found = re.fullmatch(r"([0-9]{1,20})\.([A-Za-z0-9_=-]*)", text or "0.")
+    try:
+        if found is None or int(found[1]) >= 1 << 64:
+            raise ValueError
+        return int(found[1]), urlsafe_b64decode(found[2]).decode()
+    except ValueError:
+        raise ValueError("that is no cursor of ours") from None
 
 
 def _network_text(text: str) -> str:
