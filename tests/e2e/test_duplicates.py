@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.front import Front, smtp_route
+from tests.front import Front
 from tests.ports import free_port
+from tests.settingsfile import smtp_route
 from tests.sink import Sink
 from tests.smtp_talk import talk
 from tests.wait import until
