@@ -295,13 +295,17 @@ def test_a_hook_that_is_not_there_costs_no_thread() -> None:
 
 
 def test_a_login_in_a_thread_asks_the_client_through_its_session() -> None:
-    """`credentials.ask` belongs to the session's greenlet; SCRAM calls it from the hook."""
+    """`credentials.ask` and `hold_back` belong to the session's greenlet; SCRAM calls the one from the hook. Who called
+    the hook has them back afterwards.
+    """
+    held_back: list[tuple[float, int]] = []
     asked: list[tuple[bytes, int]] = []
     result: list[Any] = []
 
     class Asking(Hooks):
         def on_auth(self, credentials: Credentials, session: Session) -> Any:
             assert credentials.ask is not None
+            credentials.hold_back(1.0)
             return threading.get_ident(), credentials.ask(b"challenge")
 
     def answer(challenge: bytes) -> bytes:
@@ -312,7 +316,9 @@ def test_a_login_in_a_thread_asks_the_client_through_its_session() -> None:
         hooks: Any = HooksInThreads(Asking())
         credentials = Credentials("SCRAM-SHA-256", "user")
         credentials.ask = answer
+        credentials.hold_back = lambda delay_s: held_back.append((delay_s, threading.get_ident()))
         result.append((threading.get_ident(), hooks.on_auth(credentials, Session("1", "test"))))
+        credentials.hold_back(2.0)
         hooks.end()
         gevent.get_hub().destroy(destroy_loop=True)
 
@@ -322,4 +328,5 @@ def test_a_login_in_a_thread_asks_the_client_through_its_session() -> None:
     [(own, (hook_thread, response))] = result
     assert response == b"response"
     assert asked == [(b"challenge", own)]
+    assert held_back == [(1.0, own), (2.0, own)]
     assert hook_thread != own
