@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import secrets
@@ -13,6 +14,7 @@ import gevent
 from mta_front.observe.events import Events
 from mta_front.relay.consumer import Consumer
 from mta_front.relay.delivery import Reporting
+from mta_front.relay.ourselves import Ourselves
 from mta_front.relay.reports import Reports
 from mta_front.relay.routing import Routing
 from mta_front.relay.schedule import Schedule
@@ -22,6 +24,7 @@ from mta_front.store.options import StoreOptions
 from mta_front.store.queue import Queue, QueueLinks
 
 LOOK_S = 1.0
+CLOSE_S = 1.0
 
 
 class Relay:
@@ -37,7 +40,9 @@ class Relay:
         reporting = Reporting(settings.relay.delay_warning_s, settings.relay.dead_letters)
         reports = Reports(schedule, reporting, name, settings.relay.return_max_bytes, events)
         self._links = QueueLinks(options, events)
-        self._routing = Routing(settings.relay.routes, name, events)
+        names = [name, *(listener.server_name for listener in settings.listeners)]
+        ourselves = Ourselves(names, [bind for listener in settings.listeners for bind in listener.addresses])
+        self._routing = Routing(settings.relay.routes, name, events, ourselves)
         self._queues = [
             Queue(options, shard, consumer, settings.relay.lease_s, events, links=self._links)
             for shard in range(options.shards)
@@ -82,7 +87,11 @@ class Relay:
         return True
 
     def close(self) -> None:
-        """End at once. What is in hand stays under its lease, and is taken over when that has expired."""
+        """End at once. What is in hand is given back, or, where that cannot be, taken over when its lease expires."""
+        with gevent.Timeout(CLOSE_S, False):
+            for consumer in self._consumers:
+                with contextlib.suppress(StoreError):
+                    consumer.abandon()
         for queue in self._queues:
             queue.close()
         self._links.close()

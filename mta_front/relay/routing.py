@@ -14,6 +14,7 @@ from mta_front.relay.nexthop import Match, RouteBook, domain_of
 from mta_front.relay.ourselves import Ourselves
 from mta_front.relay.tlspolicy import TlsPolicy
 from mta_front.relay.transports.discard import DiscardTransport
+from mta_front.relay.transports.http import HttpOptions, HttpTransport
 from mta_front.relay.transports.maildir import MaildirTransport
 from mta_front.relay.transports.mx import MxTransport
 from mta_front.relay.transports.opener import Credentials, SmtpOptions, Target, Trust
@@ -76,6 +77,8 @@ def _transport(route: Route, name: str, events: Events, ourselves: Ourselves) ->
         assert route.path is not None  # the settings see to it
         return MaildirTransport(route.path, name, events)
     options = _options(route, name)
+    if route.transport == "http":
+        return HttpTransport(_http(route, options), events)
     if route.transport == "mx":
         return _mx(route, options, ourselves, events)
     hops = route.hops
@@ -93,6 +96,18 @@ def _mx(route: Route, options: SmtpOptions, ourselves: Ourselves, events: Events
 _SYSTEM = Trust()
 
 
+def _http(route: Route, options: SmtpOptions) -> HttpOptions:
+    return HttpOptions(
+        route.url,
+        options.max_connections,
+        options.connect_timeout_s,
+        options.timeout_s,
+        options.credentials,
+        options.trust,
+        options.rate,
+    )
+
+
 def _target(route: Route, bind: Bind) -> Target:
     """A next hop of the settings: its name is as good as the settings are."""
     if bind.kind == "unix":
@@ -102,7 +117,7 @@ def _target(route: Route, bind: Bind) -> Target:
 
 def _options(route: Route, name: str) -> SmtpOptions:
     credentials = None
-    if route.username:
+    if route.username or route.password.get_secret_value() or route.password_file:
         credentials = Credentials(
             route.username,
             route.password.get_secret_value(),

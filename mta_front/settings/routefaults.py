@@ -96,14 +96,14 @@ def _login(here: KeyPath, route: Route) -> Iterator[RuleFault]:
         yield [file, password], "stands beside password; give one of them"
     if route.username and not secret and route.password_file is None:
         yield [username, password, file], "needs password or password_file beside it"
-    if not route.username and (secret or route.password_file is not None):
+    if not route.username and (secret or route.password_file is not None) and route.transport != "http":
         yield [password if secret else file, username], "needs username beside it"
-    if not route.username or route.allow_insecure_auth:
+    if route.allow_insecure_auth:
         return
-    if route.transport == "http" and is_clear(route.url):
-        yield [(*here, "url"), username], "must be https:// for a login, or set allow_insecure_auth = true"
+    if route.transport == "http" and is_clear(route.url) and (secret or route.password_file is not None):
+        yield [(*here, "url"), password], "must be https:// for a login, or set allow_insecure_auth = true"
     scram = any(method.startswith("SCRAM") for method in route.auth_methods) or not route.auth_methods
-    if route.tls == "none" and route.transport in ("smtp", "lmtp") and not scram:
+    if route.username and route.tls == "none" and route.transport in ("smtp", "lmtp") and not scram:
         yield (
             [(*here, "tls"), username],
             "would say the password in clear; set allow_insecure_auth = true if you mean it",

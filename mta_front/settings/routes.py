@@ -183,7 +183,7 @@ class Route(Section):
     )
     port: int = Field(default=25, ge=1, le=65_535, description="for mx: the port of mail exchangers")
     families: Literal["any", "ipv4", "ipv6"] = Field(default="any", description="for mx: which addresses to connect to")
-    username: str = Field(default="", description='log in as this user; "" = do not')
+    username: str = Field(default="", description='log in as this user; "" = do not, or, for http, with a token')
     password: SecretStr = Field(default=SecretStr(""), description="its password; for XOAUTH2 the access token")
     password_file: OptionalPath = Field(
         default="", validate_default=True, description="file that holds it, read anew for each connection"
