@@ -2,7 +2,8 @@
 
     taker ──────┐                                              ┌─> settlers ─> one script per message, many per fsync
     minder ─────┼─> in hand: a message, split by route ─> transports
-    renewer ────┘   (bounded; a place is free when the outcome is written)
+    rescuer ────┤   (bounded; a place is free when the outcome is written)
+    renewer ────┘
 
 What a crash leaves, at each point:
 - taken, not yet leased, or in delivery: the claim stays pending and its lease expires; another relay begins anew. What
@@ -31,7 +32,7 @@ from gevent.event import Event
 
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Attempt
-from mta_front.relay.delivery import Result, Settlement, recorded, unsettled
+from mta_front.relay.delivery import Result, Settlement, poisoned, recorded, unsettled
 from mta_front.relay.nexthop import domain_of
 from mta_front.relay.reports import Reports
 from mta_front.relay.routing import Routing
@@ -48,6 +49,11 @@ SETTLERS = 64
 DUE_S = 0.5
 """How often deferred messages are looked for."""
 COUNT_S = 5.0
+POISON_DEATHS = 3
+"""So many relays in a row that died holding a message make it poison."""
+SUSPECT_S = 10.0
+"""A message that a relay died with is delivered with no other such one beside it, unless it takes longer than this."""
+NOTHING = dict.fromkeys(("length", "later", "leased", "dead", "oldest_age_s"), 0.0)
 GATHER_S = 0.02
 """With few places free, so long the taker waits for more: each read is a trip to the store, and an fsync."""
 PAUSE_FIRST_S, PAUSE_LAST_S = 0.05, 0.5
@@ -64,6 +70,8 @@ class InHand:
     """Attempts, and writes of progress, that have not come back; 1 is ours, until all attempts are under way."""
     lost: bool = False
     """Another relay has it."""
+    ended: Event | None = None
+    """Set when it leaves our hands, where somebody waits for that."""
 
 
 class Consumer:
@@ -101,7 +109,8 @@ class Consumer:
         """With less than this left of its lease, a message is not sent off (S7)."""
         self._look_s = min(max(queue.lease_s / 10, 0.1), 5.0)
         """How often leases are looked at: ours, whether they need to be renewed; others', whether they have expired."""
-        self._reclaim_at = self._count_at = 0.0
+        self._count_at = 0.0
+        self._keeps_house = False
         self._greenlets: list[Any] = []
 
     def __len__(self) -> int:
@@ -110,18 +119,35 @@ class Consumer:
 
     def start(self) -> None:
         """Begin to take."""
-        self._greenlets = [gevent.spawn(self._forever, step) for step in (self._take, self._mind, self._renew)]
+        self._greenlets = [
+            gevent.spawn(self._forever, step) for step in (self._take, self._mind, self._rescue, self._renew)
+        ]
 
     def drain(self, timeout_s: float) -> bool:
         """Take no more; wait until what is in hand is done and written. False: not all was, in `timeout_s`."""
         deadline_at = time.monotonic() + timeout_s
         self._draining = True
         self._freed.set()
-        gevent.joinall(self._greenlets[:2], timeout_s)
+        gevent.joinall(self._greenlets[:3], timeout_s)
         while self._in_hand and time.monotonic() < deadline_at:
             gevent.sleep(0.02)
         gevent.killall(self._greenlets)
         return not self._in_hand
+
+    def abandon(self) -> None:
+        """We end with messages in hand: give back those that nobody has yet, so that nobody takes us for dead of them.
+
+        Their deliveries stop before the final dot. StoreError when the store is away: then their leases expire.
+        """
+        gevent.killall(self._greenlets)
+        nobody = [
+            hand
+            for hand in self._in_hand.values()
+            if hand.pending and not any(result.outcome.kind == "delivered" for result in hand.results.values())
+        ]
+        for hand in nobody:
+            hand.lost = True
+        self._queue.give_back([hand.claim for hand in nobody])
 
     def _forever(self, step: Callable[[], None]) -> None:
         """Repeat a step. A store that is away, or a bug, ends the step and not the greenlet."""
@@ -153,18 +179,42 @@ class Consumer:
             self._accept(claims)
 
     def _mind(self) -> None:
-        """Deferred messages that are due, messages of dead relays, and the count of it all."""
+        """Deferred messages that are due; and, as the shard's housekeeper, the count of it all."""
         now = time.monotonic()
-        if not self._unwritten:
-            while self._accept_some(self._queue.due):
-                pass
-            if now >= self._reclaim_at:
-                self._reclaim_at = now + self._look_s
-                self._accept_some(self._queue.reclaim)
+        while not self._unwritten and self._accept_some(self._queue.due):
+            pass
         if now >= self._count_at:
-            self._count_at = now + COUNT_S
-            self._events.queue_state(self._shard, self._queue.counts())
+            self._count_at = now + min(COUNT_S, self._queue.lease_s / 3)
+            self._report()
         gevent.sleep(min(DUE_S, self._look_s))
+
+    def _report(self) -> None:
+        """How the shard stands: said by one relay of all, so that the sum over the fleet is right."""
+        kept_house, self._keeps_house = self._keeps_house, self._queue.keep_house()
+        if self._keeps_house:
+            self._events.queue_state(self._shard, self._queue.counts())
+        elif kept_house:
+            self._events.queue_state(self._shard, dict(NOTHING))
+
+    def _rescue(self) -> None:
+        """Messages of relays that are gone, one at a time: one of them may be what they died of (S12)."""
+        room = self._limit + self._enough - len(self._in_hand)
+        claims = self._queue.reclaim(1) if room > 0 and not self._unwritten else []
+        if self._draining:
+            self._queue.give_back(claims)
+        elif not claims:
+            gevent.sleep(self._look_s)
+        for claim in claims if not self._draining else []:
+            held = self._in_hand.get(claim.entry_id)
+            if claim.deaths >= POISON_DEATHS and held is None:
+                hand = self._in_hand[claim.entry_id] = InHand(claim)
+                self._write(partial(self._settle, hand, poisoned(claim, time.time())))
+            else:
+                self._accept([claim])
+                hand = self._in_hand.get(claim.entry_id, InHand(claim))
+            if claim.deaths and claim.entry_id in self._in_hand:
+                hand.ended = Event()
+                hand.ended.wait(SUSPECT_S)
 
     def _accept_some(self, source: Callable[[int], list[Claim]]) -> bool:
         """Fill the free places from `source`; whether there may be more, and room for it."""
@@ -269,9 +319,11 @@ class Consumer:
         finally:
             self._back(hand)
 
-    def _settle(self, hand: InHand) -> None:
+    def _settle(self, hand: InHand, settlement: Settlement | None = None) -> None:
+        """Write what came of an attempt; `settlement`: what was decided without one."""
         now = time.time()
-        settlement = self._reports.conclude(hand.claim, hand.results, now, self._dice)
+        if settlement is None:
+            settlement = self._reports.conclude(hand.claim, hand.results, now, self._dice)
         written: list[Report] | None = None
         unknown = False
         pause_s = 0.0
@@ -301,6 +353,8 @@ class Consumer:
 
     def _forget(self, hand: InHand) -> None:
         del self._in_hand[hand.claim.entry_id]
+        if hand.ended is not None:
+            hand.ended.set()
         if self._limit - len(self._in_hand) >= self._enough:
             self._freed.set()
 

@@ -126,6 +126,18 @@ def conclude(
     return settlement
 
 
+def poisoned(claim: Claim, now: float) -> Settlement:
+    """A message that several relays have died of is touched no more: a dead letter, for people to look at (S12)."""
+    text = f"Poison: {claim.deaths} relays in a row died while they had it in hand"
+    at = round(now, 3)
+    outcomes: dict[str, entry.Outcome] = {
+        recipient: {"outcome": "failed", "code": 0, "enhanced": "5.3.0", "text": text, "at": at}
+        for recipient in unsettled(claim.envelope.rcpt_to, claim.settled)
+    }
+    failed = [{"recipient": recipient, **kept} for recipient, kept in outcomes.items()]
+    return Settlement(outcomes, None, failed, failed, fate="buried")
+
+
 def _deal_with(envelope: Entry, results: Mapping[str, Result], reporting: Reporting, settlement: Settlement) -> None:
     """A report or a dead letter for each that has failed, or both."""
     for one in settlement.failed:

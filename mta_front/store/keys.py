@@ -15,7 +15,7 @@ GROUP = "relay"  # the consumer group of every queue
 class ShardKeys:
     """The keys of one shard."""
 
-    __slots__ = ("_base", "dead", "deaths", "later", "layout", "lease", "queue")
+    __slots__ = ("_base", "dead", "deaths", "housekeeper", "later", "layout", "lease", "queue")
 
     def __init__(self, prefix: str, shard: int) -> None:
         self._base = f"{prefix}:{{{shard}}}:"
@@ -24,6 +24,7 @@ class ShardKeys:
         self.lease = self._base + "lease"  # zset: stream entry -> expiry, ms
         self.dead = self._base + "dead"  # stream: dead letters
         self.deaths = self._base + "deaths"  # hash: stream entry -> relays that died holding it
+        self.housekeeper = self._base + "housekeeper"  # string: the consumer that reports on the shard
         self.layout = self._base + "layout"  # string: the layout version
 
     def body(self, message_id: str) -> str:

@@ -343,9 +343,14 @@ class Queue:
         length, later, leased, dead, age_ms = self._ask(scripts.counts(self.keys))
         return {"length": length, "later": later, "leased": leased, "dead": dead, "oldest_age_s": age_ms / 1000}
 
+    def keep_house(self) -> bool:
+        """Whether this consumer, of all, is the one that reports on the shard; for a lease from now."""
+        return self._tell(scripts.keep_house(self.keys, self.consumer, self._lease_ms))
+
     def leave(self) -> None:
         """Before `close`: this consumer is not coming back. It is forgotten at once if it holds nothing."""
         with contextlib.suppress(StoreError):
+            self._relay.call(scripts.keep_house(self.keys, self.consumer, 0))
             self._relay.call(scripts.forget_consumers(self.keys, 2**53, self.consumer))
 
     def _forget_consumers(self) -> None:

@@ -45,6 +45,7 @@ _SETTLE = Script("settle")
 _BURY = Script("bury")
 _COUNTS = Script("counts")
 _FORGET_CONSUMERS = Script("forget_consumers")
+_KEEP_HOUSE = Script("keep_house")
 
 FOR_COMMITS = [_HAND_OVER.text]
 FOR_BODIES = [_OPEN_BODY.text, _SEEN.text]
@@ -63,6 +64,7 @@ FOR_RELAY = [
         _BURY,
         _COUNTS,
         _FORGET_CONSUMERS,
+        _KEEP_HOUSE,
     )
 ]
 
@@ -202,6 +204,11 @@ def bury(keys: ShardKeys, freed: Sequence[str], held: Held, letter: Mapping[str,
 def counts(keys: ShardKeys) -> Call:
     """Reply: length, later, leased, dead, age of the oldest in ms."""
     return Call(_COUNTS.command([keys.queue, keys.later, keys.lease, keys.dead]))
+
+
+def keep_house(keys: ShardKeys, consumer: str, lease_ms: int) -> Call:
+    """`lease_ms` 0: it leaves. Reply: 1 when this consumer is the shard's housekeeper."""
+    return Call(_KEEP_HOUSE.command([keys.housekeeper], consumer, lease_ms))
 
 
 def forget_consumers(keys: ShardKeys, silence_ms: int, *leaving: str) -> Call:
