@@ -18,7 +18,7 @@ from tests.store.parts import until
 from tests.stores import Store
 
 TIMEOUT_MS, SLOW_MS = 250, 50
-BUSY_S = 0.1  # so much longer a loaded machine may take
+BUSY_S = 0.05  # so much longer a loaded machine may take
 RULES: tuple[Any, ...] = (
     AtOnce("address", 10),
     a_rate("messages", "address", "100/1h", store_down="closed"),
@@ -100,6 +100,7 @@ def test_nobody_waits_for_a_store_in_trouble_and_it_is_asked_again_when_it_is_we
     began = time.monotonic()
     first: list[float] = []
     later: list[float] = []
+    lags: list[float] = []  # of this process, which is no fault of limits
 
     def sessions(number: int) -> None:
         turn = 0
@@ -111,9 +112,14 @@ def test_nobody_waits_for_a_store_in_trouble_and_it_is_asked_again_when_it_is_we
             limits.closed(session)
             gevent.sleep(0.02)
 
-    at_once([partial(sessions, number) for number in range(10)])
-    assert max(first) <= TIMEOUT_MS / 1000 + BUSY_S
-    assert sorted(later)[int(len(later) * 0.99)] <= 0.005 + BUSY_S / 10, f"{max(later)} s"
+    def watch() -> None:
+        while (at := time.monotonic()) < began + 2.0:
+            gevent.sleep(0.005)
+            lags.append(time.monotonic() - at - 0.005)
+
+    at_once([*(partial(sessions, number) for number in range(10)), watch])
+    assert max(first) <= TIMEOUT_MS / 1000 + BUSY_S + max(lags)
+    assert max(later) <= 0.005 + max(lags)
     assert len(events.modes) == 1
     assert events.modes[0][0] == "degraded"
     assert limits.spend(who(1), "messages").mode == "closed"
@@ -178,7 +184,6 @@ def test_a_restart_under_load_refuses_nobody_and_loses_no_count(
     until(lambda: all(limits.mode == "shared" for limits in workers), 10.0)
     for number in range(7):
         assert workers[0].connected(who(f"held-{number}")).allowed
-    workers[1]._life._wake.set()
     until(lambda: live_in(store, "mta:{limits}:lease:connections.fleet::all") == 7)
 
 
