@@ -22,6 +22,7 @@ from mta_front.settings.model import Settings
 from mta_front.store.errors import StoreError
 from mta_front.store.options import StoreOptions
 from mta_front.store.queue import Queue, QueueLinks
+from mta_front.store.turns import Turns
 
 LOOK_S = 1.0
 CLOSE_S = 1.0
@@ -42,7 +43,9 @@ class Relay:
         self._links = QueueLinks(options, events)
         names = [name, *(listener.server_name for listener in settings.listeners)]
         ourselves = Ourselves(names, [bind for listener in settings.listeners for bind in listener.addresses])
-        self._routing = Routing(settings.relay.routes, name, events, ourselves)
+        paced = any(route.rate for route in settings.relay.routes)
+        self._turns = Turns(options, events) if paced else None
+        self._routing = Routing(settings.relay.routes, name, events, ourselves, self._turns)
         self._queues = [
             Queue(options, shard, consumer, settings.relay.lease_s, events, links=self._links)
             for shard in range(options.shards)
@@ -68,6 +71,8 @@ class Relay:
     def start(self) -> None:
         """Begin to relay; returns at once, whether the store is there or not."""
         self._links.start()
+        if self._turns is not None:
+            self._turns.start()
         for queue, consumer in zip(self._queues, self._consumers, strict=True):
             queue.start()
             consumer.start()
@@ -95,6 +100,8 @@ class Relay:
         for queue in self._queues:
             queue.close()
         self._links.close()
+        if self._turns is not None:
+            self._turns.close()
 
     def _look_forever(self) -> None:
         while True:

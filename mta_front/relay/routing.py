@@ -12,6 +12,7 @@ from mta_front.relay.mtasts import MtaSts
 from mta_front.relay.mxsecurity import MxSecurity
 from mta_front.relay.nexthop import Match, RouteBook, domain_of
 from mta_front.relay.ourselves import Ourselves
+from mta_front.relay.sharedpace import Turns
 from mta_front.relay.tlspolicy import TlsPolicy
 from mta_front.relay.transports.discard import DiscardTransport
 from mta_front.relay.transports.http import HttpOptions, HttpTransport
@@ -28,13 +29,20 @@ from mta_front.store.entry import Entry
 class Routing:
     """Built once; every shard's consumer hands its messages to the same transports. `name`: ours, for EHLO."""
 
-    def __init__(self, routes: Sequence[Route], name: str, events: Events, ourselves: Ourselves | None = None) -> None:
-        """`ourselves`: where mail exchangers would lead back to us."""
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        name: str,
+        events: Events,
+        ourselves: Ourselves | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        """`ourselves`: where mail exchangers would lead back to us. `turns`: None = a rate is this process' alone."""
         ourselves = ourselves or Ourselves([name])
         self._book = RouteBook(
             [Match(route.recipients, route.senders, route.users, route.listeners) for route in routes]
         )
-        self._transports = [_transport(route, name, events, ourselves) for route in routes]
+        self._transports = [_transport(route, name, events, ourselves, turns) for route in routes]
         self.patience_s = max((route.timeout_s for route in routes), default=0.0)
         """The longest that a transport waits for one answer."""
 
@@ -70,13 +78,13 @@ def _by_domain(recipients: Sequence[str]) -> Iterator[list[str]]:
     yield from groups.values()
 
 
-def _transport(route: Route, name: str, events: Events, ourselves: Ourselves) -> Transport:
+def _transport(route: Route, name: str, events: Events, ourselves: Ourselves, turns: Turns | None) -> Transport:
     if route.transport == "discard":
         return DiscardTransport()
     if route.transport == "maildir":
         assert route.path is not None  # the settings see to it
         return MaildirTransport(route.path, name, events)
-    options = _options(route, name)
+    options = _options(route, name, turns)
     if route.transport == "http":
         return HttpTransport(_http(route, options), events)
     if route.transport == "mx":
@@ -105,6 +113,7 @@ def _http(route: Route, options: SmtpOptions) -> HttpOptions:
         options.credentials,
         options.trust,
         options.rate,
+        options.turns,
     )
 
 
@@ -115,7 +124,7 @@ def _target(route: Route, bind: Bind) -> Target:
     return Target(bind, bind.host, TlsPolicy(route.tls, tuple(route.tls_names) or (bind.host,)))
 
 
-def _options(route: Route, name: str) -> SmtpOptions:
+def _options(route: Route, name: str, turns: Turns | None) -> SmtpOptions:
     credentials = None
     if route.username or route.password.get_secret_value() or route.password_file:
         credentials = Credentials(
@@ -136,6 +145,7 @@ def _options(route: Route, name: str) -> SmtpOptions:
         secure=route.secure,
         send_proxy=route.send_proxy,
         rate=route.pace,
+        turns=turns,
         max_waiting=route.max_waiting,
         credentials=credentials,
         trust=Trust(route.tls_ca, (route.tls_cert, route.tls_key) if route.tls_cert else None),

@@ -59,6 +59,11 @@ def user(prefix: str, name: str) -> str:
     return f"{prefix}:user:{name}"
 
 
+def turns(prefix: str, next_hop: str) -> str:
+    """String: when all turns at this next hop that were given to relays have come, µs; beside the keys of limits."""
+    return f"{prefix}:{{limits}}:turns:{next_hop}"
+
+
 def fleet_secret(prefix: str) -> str:
     """String: random, made once; what all fronts derive from it is the same in each."""
     return f"{prefix}:secret"

@@ -19,7 +19,7 @@ from OpenSSL import SSL
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Attempt
 from mta_front.relay.hop import Hop, Unreachable, in_turn
-from mta_front.relay.pace import Pace
+from mta_front.relay.sharedpace import Turns, pace_of
 from mta_front.relay.transports.carrier import IDLE_S
 from mta_front.relay.transports.opener import Credentials, Trust
 from mta_front.relay.web import Site, WebAnswer, WebConnection, WebError
@@ -49,6 +49,7 @@ class HttpOptions:
     credentials: Credentials | None
     trust: Trust
     rate: Rate | None = None
+    turns: Turns | None = None
 
 
 class HttpTransport:
@@ -66,7 +67,7 @@ class HttpTransport:
             lambda hop: HttpCarrier(hop, site, options, events),
             lambda attempt, outcome: in_turn(attempt, time.monotonic(), outcome),
             events,
-            pace=Pace(options.rate) if options.rate else None,
+            pace=pace_of(options.rate, site.authority, options.turns),
         )
 
     def deliver(self, attempt: Attempt) -> None:

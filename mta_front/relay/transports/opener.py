@@ -17,6 +17,7 @@ from mta_front.net.tlswire import AnyWire, TlsWire
 from mta_front.proxybuild import build_v1, build_v2
 from mta_front.proxyproto import Endpoints
 from mta_front.relay.hop import Unreachable
+from mta_front.relay.sharedpace import Turns
 from mta_front.relay.tlspolicy import NO_TLS, TlsPolicy, Untrusted, judge
 from mta_front.settings.values import Bind
 from mta_front.smtp.client import ClientConnection
@@ -77,6 +78,7 @@ class SmtpOptions:
     credentials: Credentials | None = None
     trust: Trust = field(default_factory=Trust)
     rate: Rate | None = None
+    turns: Turns | None = None
     max_waiting: int = 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Attempt
 from mta_front.relay.hop import Hop, in_turn
-from mta_front.relay.pace import Pace
+from mta_front.relay.sharedpace import pace_of
 from mta_front.relay.smarthosts import in_order
 from mta_front.relay.transports.carrier import SmtpCarrier
 from mta_front.relay.transports.opener import Opener, SmtpOptions, Target
@@ -66,6 +66,6 @@ def smtp_hop(
         lambda hop: SmtpCarrier(hop, opener, options, events),
         turned_away,
         events,
-        pace=Pace(options.rate) if options.rate else None,
+        pace=pace_of(options.rate, target.name, options.turns),
         max_waiting=options.max_waiting,
     )
