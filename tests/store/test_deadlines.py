@@ -112,10 +112,11 @@ def test_the_deadline_is_on_the_stores_clock(store: Store, make_spool: Callable[
     """Our own wall clock may be wrong by hours: only the store's counts, learnt at each connection."""
     spool = make_spool(store)
     link = spool.links(0).commits[0]
-    assert link._node is not None
+    node = until(lambda: link._node)
+    assert node is not None
     before_us = _store_clock_us(store)
     deadline = time.monotonic() + 1.0
-    on_store_us = int(deadline * 1_000_000) + link._node.clock_offset_us
+    on_store_us = int(deadline * 1_000_000) + node.clock_offset_us
     after_us = _store_clock_us(store)
     assert before_us + 900_000 < on_store_us <= after_us + 1_000_000, "never later than our own patience"
 
@@ -125,8 +126,9 @@ def test_a_store_whose_clock_was_set_is_believed_again(
 ) -> None:
     spool = make_spool(store)
     for link in spool.links(0).commits:
-        assert link._node is not None
-        link._node.clock_offset_us -= 3_600_000_000  # as if it had been set forward by an hour since we asked
+        node = until(lambda: link._node)  # noqa: B023
+        assert node is not None
+        node.clock_offset_us -= 3_600_000_000  # as if it had been set forward by an hour since we asked
     assert isinstance(outcome(put, spool), StoreRefused)
     until(lambda: not isinstance(outcome(put, spool), StoreError), 1.0)
 
