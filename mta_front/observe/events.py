@@ -68,6 +68,11 @@ class Events:
         that does not have it may become the master (a replica of priority 0 never does). Called at changes only.
         """
 
+    def reception(self, open_: bool, reason: str) -> None:
+        """The store is up and has no room for more mail (452), or has room again. `reason`: memory, messages, age; ""
+        when open. Called at changes only.
+        """
+
     def committed(self, batch: int, duration_s: float) -> None:
         """One group commit: `batch` messages became durable together after `duration_s`."""
 

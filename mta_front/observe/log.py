@@ -110,6 +110,10 @@ class LogEvents(Events):
         write = self._log.warning if found > counted else self._log.info
         write("store replicas", purpose=purpose, found=found, counted=counted)
 
+    def reception(self, open_: bool, reason: str) -> None:
+        write = self._log.info if open_ else self._log.warning
+        write("reception open" if open_ else "reception stopped", reason=reason)
+
     def limits_mode(self, mode: str, reason: str) -> None:
         write = self._log.info if mode == "shared" else self._log.warning
         write(f"limits {mode}", reason=reason)

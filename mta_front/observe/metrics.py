@@ -134,6 +134,13 @@ class Metrics:
             registry=into,
             multiprocess_mode="livemax",
         )
+        self.reception_stopped = Gauge(
+            "mta_front_reception_stopped",
+            "1 while mail is answered 452 since the store, though it is up, has no room: memory, messages, age.",
+            ["reason"],
+            registry=into,
+            multiprocess_mode="livemax",
+        )
         self.commit_duration = Histogram(
             "mta_front_store_commit_seconds",
             "From a group commit's first octet sent until the store said it is durable.",
@@ -223,6 +230,7 @@ class MetricEvents(Events):
         self._certificate_expiry = _Children(metrics.certificate_expiry)
         self._store_up = _Children(metrics.store_up)
         self._store_replicas = _Children(metrics.store_replicas)
+        self._reception_stopped = _Children(metrics.reception_stopped)
         self._limit_decisions = _Children(metrics.limit_decisions)
         self._limits_changes = _Children(metrics.limits_changes)
         self._limits_mode = _Children(metrics.limits_mode)
@@ -281,6 +289,10 @@ class MetricEvents(Events):
     def store_replicas(self, purpose: str, found: int, counted: int) -> None:
         self._store_replicas[(purpose, "found")].set(found)
         self._store_replicas[(purpose, "counted")].set(counted)
+
+    def reception(self, open_: bool, reason: str) -> None:
+        for each in ("memory", "messages", "age"):
+            self._reception_stopped[(each,)].set(each == reason)
 
     def committed(self, batch: int, duration_s: float) -> None:
         self._commit_batch.observe(batch)

@@ -99,6 +99,8 @@ class Front(Hooks):
             session.user, address, unlisted=self._unlisted_senders, null_sender=self._null_sender
         ):
             raise refusing(replies.SENDER_NOT_OWNED)
+        if not self._spool.pressure.admits(session.id, int(address.args.get("SIZE") or 0)):
+            raise refusing(replies.STORE_FULL)
         self._hooks.on_mail_from(address, session)
         self._limiting.sender(address, session)
 
@@ -127,6 +129,7 @@ class Front(Hooks):
             return replies.STORE_UNAVAILABLE
         finally:
             upload.abort()  # nothing, once it was committed
+            self._spool.pressure.ends(session.id, upload.size_bytes)
 
     def _take(self, message: Message, session: Session, upload: Upload) -> Reply | list[Reply]:
         upload.write(received(session, upload.id, self._server_name), ours=True)
@@ -169,6 +172,7 @@ class Front(Hooks):
     def on_close(self, session: Session) -> None:
         """The user's."""
         self._unseen.leaves(session)
+        self._spool.pressure.ends(session.id)
         self._hooks.on_close(session)
 
     def on_error(self, error: BaseException, session: Session) -> None:

@@ -69,6 +69,13 @@ class Store(Section):
         allow_inf_nan=False,
         description="a message sent again within this because its 250 was lost is stored once; 0 = off",
     )
+    store_high_water: float = Field(
+        default=0.75, gt=0, le=1, description="share of the store's maxmemory at which mail is refused; then 452"
+    )
+    queue_max_messages: int = Field(default=0, ge=0, description="messages in the queue; then 452; 0 = no limit")
+    queue_max_age_s: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="age of the oldest one; then 452; 0 = no limit"
+    )
     timeout_ms: int = Field(default=5000, ge=10, le=300_000, description="longest wait for the store; then 451")
 
     @model_validator(mode="before")

@@ -30,6 +30,9 @@ class StoreOptions:
     inline_max_bytes: int = 65536
     timeout_ms: int = 5000
     duplicate_window_s: float = 0.0  # 0 = off
+    high_water: float = 0.0  # of maxmemory, where reception stops; 0 = where the store is full
+    queue_max_messages: int = 0  # where reception stops; 0 = no limit
+    queue_max_age_s: float = 0.0
     check_interval_s: float = 30.0  # how old the answer to "are you still durable?" may be
 
     @property
@@ -62,4 +65,7 @@ class StoreOptions:
             inline_max_bytes=store.inline_max_bytes,
             timeout_ms=store.timeout_ms,
             duplicate_window_s=store.duplicate_window_s,
+            high_water=store.store_high_water,
+            queue_max_messages=store.queue_max_messages,
+            queue_max_age_s=store.queue_max_age_s,
         )

@@ -48,7 +48,7 @@ _FORGET_CONSUMERS = Script("forget_consumers")
 _KEEP_HOUSE = Script("keep_house")
 
 FOR_COMMITS = [_HAND_OVER.text]
-FOR_BODIES = [_OPEN_BODY.text, _SEEN.text]
+FOR_BODIES = [_OPEN_BODY.text, _SEEN.text, _COUNTS.text]
 FOR_RELAY = [
     script.text
     for script in (

@@ -23,6 +23,7 @@ from mta_front.store.errors import StoreDown, StoreError
 from mta_front.store.keys import ShardKeys, shard_of
 from mta_front.store.layout import layout_greetings
 from mta_front.store.message_id import MessageIds
+from mta_front.store.pressure import Marks, Pressure
 from mta_front.store.topology import Topology, topology_of
 from mta_front.store.upload import Upload
 
@@ -100,16 +101,23 @@ class Spool:
         groups = [(shards, SpoolLinks(options, topology, shards, events)) for shards in topology.groups(options.shards)]
         self._links = [links for shards, links in groups for _ in shards]  # by shard
         self._all_links = [link for _, links in groups for link in links]
+        self.pressure = Pressure(
+            [(links.bodies.call, [self.keys[shard] for shard in shards]) for shards, links in groups],
+            Marks(options.high_water, options.queue_max_messages, options.queue_max_age_s),
+            events,
+        )
         self._renewer: Any = None
 
     def start(self) -> None:
         """Connect in the background; returns at once."""
         for link in self._all_links:
             link.start()
+        self.pressure.start()
         self._renewer = gevent.spawn(self._renew_bodies)
 
     def close(self) -> None:
         """Close the connections; calls that wait fail."""
+        self.pressure.close()
         if self._renewer is not None:
             self._renewer.kill()
         for link in self._all_links:

@@ -81,6 +81,8 @@ def test_what_became_of_messages_and_of_the_store_is_told() -> None:
     events.settled({"id": "0abc", "outcome": "buried"})
     events.store_state("spool", False, "appendfsync is everysec")
     events.store_state("spool", True, "")
+    events.reception(False, "memory")
+    events.reception(True, "")
     events.store_replicas("spool", 1, 1)
     events.store_replicas("spool", 2, 1)
     assert [(line["level"], line["event"]) for line in written.json] == [
@@ -89,6 +91,8 @@ def test_what_became_of_messages_and_of_the_store_is_told() -> None:
         ("warning", "message settled"),
         ("warning", "store down"),
         ("info", "store up"),
+        ("warning", "reception stopped"),
+        ("info", "reception open"),
         ("info", "store replicas"),
         ("warning", "store replicas"),
     ]

@@ -62,6 +62,7 @@ EVERY_EVENT: list[tuple[str, list[Any]]] = [
     ("command_refused", ["mx", "RCPT", 554]),
     ("store_state", ["spool", True, ""]),
     ("store_replicas", ["spool", 2, 1]),
+    ("reception", [False, "memory"]),
     ("committed", [3, 0.004]),
     ("limit_decided", ["connections.per_address", "refused", "shared"]),
     ("limits_mode", ["shared", ""]),
@@ -108,6 +109,8 @@ def test_every_event_is_counted_and_processes_add_up(tmp_path: Path) -> None:
     assert found["mta_front_commands_refused_total", "554", "mx", "RCPT"] == 2
     assert found["mta_front_store_up", "spool"] == 1
     assert found["mta_front_store_replicas", "found", "spool"] == 2
+    assert found["mta_front_reception_stopped", "memory"] == 1
+    assert found["mta_front_reception_stopped", "age"] == 0
     assert found["mta_front_store_replicas", "counted", "spool"] == 1
     assert found["mta_front_store_commit_seconds_count",] == 2
     assert found["mta_front_store_commit_messages_bucket", "4.0"] == 2
