@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -14,6 +15,7 @@ from mta_front.store.limits.rules import AtOnce, AuthRules, Group, LimitOptions,
 
 BAN_PREFIXES = {4: (8, 16, 24, 32), 6: (32, 48, 56, 64, 128)}  # networks that may be banned
 NAME_LENGTH = 100  # of a user or a domain in a key; a longer one is known by its digest
+NAMES = 10_000  # of users and domains, remembered as they are in keys
 KEPT = 10_000  # kept; then all are made anew
 
 Address = IPv4Address | IPv6Address
@@ -21,6 +23,7 @@ Bound = tuple[AtOnce, str]  # a rule, and the key where it is counted for this s
 Spent = tuple[PerTime, str, int]  # and how much of it
 
 
+@lru_cache(maxsize=NAMES)
 def named(name: str) -> str:
     """A user's or a domain's name as part of a key: in one case and form, bounded, printable."""
     text = unicodedata.normalize("NFKC", name).casefold()

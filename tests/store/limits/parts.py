@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import gevent
 
@@ -13,7 +13,7 @@ from mta_front.store.options import StoreOptions
 from tests.store.parts import Recorder
 from tests.stores import Store
 
-T = TypeVar("T")
+
 ADDRESS = "192.0.2.1"
 
 
@@ -58,7 +58,7 @@ def who(number: int | str = 1, address: str = ADDRESS, user: str = "", listener:
     return Who(f"s{number}", listener, address, user, **more)
 
 
-def at_once(asks: Sequence[Callable[[], T]], timeout_s: float = 30.0) -> list[T]:
+def at_once(asks: Sequence[Callable[[], Any]], timeout_s: float = 30.0) -> list[Any]:
     """Each in a greenlet of its own, all in one turn of the loop."""
     greenlets = [gevent.spawn(ask) for ask in asks]
     gevent.joinall(greenlets, timeout=timeout_s, raise_error=True)
