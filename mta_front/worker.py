@@ -52,7 +52,7 @@ def _serve(child: ChildContext) -> int:
     settings = child.settings
     ended = Event()
     share(child.metrics_dir, child.lane)
-    sink = Several(MetricEvents(Metrics()), LogEvents())
+    sink = Several(MetricEvents(Metrics(), limits=True), LogEvents())
     report_faults(sink.fault)
     server = Server(sink, settings.server.max_connections)
     reach = Reach(child.others)

@@ -41,6 +41,9 @@ class Counting(Guard):
     def fails(self, session: Session) -> Reply | None:
         return self._of("fails", session, replies.NOT_NOW)
 
+    def goes_on(self, session: Session) -> None:
+        """Nothing that is refused."""
+
     def leaves(self, session: Session) -> None:
         self.asked.append(("leaves", session.remote_address))
 
