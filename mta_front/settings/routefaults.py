@@ -25,6 +25,8 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "helo_name": DIALLING,
     "send_proxy": ("smtp", "lmtp"),
     "secure": ("smtp", "lmtp"),
+    "tls": DIALLING,
+    "mta_sts": ("mx",),
     "tls_names": ("smtp", "lmtp"),
     "tls_ca": (*DIALLING, "http"),
     "tls_cert": (*DIALLING, "http"),
