@@ -13,7 +13,6 @@ from mta_front.store.options import StoreOptions
 from tests.store.parts import Recorder
 from tests.stores import Store
 
-
 ADDRESS = "192.0.2.1"
 
 
