@@ -13,6 +13,7 @@ from mta_front import __version__, checks, development
 from mta_front.commandline import DEFAULT_FILE, Exit, FileOption, load_settings, refuse, settings_file
 from mta_front.config import Loaded
 from mta_front.limits_cli import limits_app
+from mta_front.master import handover
 from mta_front.reloading import Source
 from mta_front.settings import render
 
@@ -158,7 +159,7 @@ def _examine(loaded: Loaded, *, make: bool) -> list[str]:
     """Refuse what keeps good settings from being served; returns remarks. `make`: as in `checks.examine`."""
     if not loaded.settings.listeners:
         loaded.tree.fault(("listeners",), "there is none; add [[listeners]]")
-    findings = checks.examine(loaded, make=make)
+    findings = checks.examine(loaded, make=make, held=handover.is_adopting())
     if findings.faults:
         refuse(findings.faults, findings.exit_code)
     return findings.remarks

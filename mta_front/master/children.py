@@ -54,7 +54,8 @@ class Children:
         self._were_ready = set[Kind]()
         self._found_fit = set[Kind]()
         self._unfit_store: dict[Kind, str] = {}  # what it said to kinds that have not found it fit yet
-        self._gone_restarts = Counter[Kind]()
+        self.gone_restarts = Counter[Kind]()
+        """Of places that are none any more."""
         self._left: list[Place] = []  # no longer places, but somebody drains there
         self.generation = generation
         self.places: list[Place] = []
@@ -84,12 +85,21 @@ class Children:
         """A place that is not wanted any more: whoever is in it drains. `closing`: as in `promote`."""
         self.places.remove(place)
         self._left.append(place)
-        self._gone_restarts[place.kind] += place.restarts
+        self.gone_restarts[place.kind] += place.restarts
         for child in (place.successor, place.child):
             if child:
                 self._leave(place, child, closing)
         place.child = place.successor = None
         self._forget_left()
+
+    def all_places(self) -> list[Place]:
+        """Also those that are none any more, but in which somebody drains."""
+        return [*self.places, *self._left]
+
+    def found_ready(self, kind: Kind) -> None:
+        """Processes of this kind can start: they did, under an earlier program."""
+        self._were_ready.add(kind)
+        self._found_fit.add(kind)
 
     def succeed(self, place: Place, generation: Generation) -> None:
         """Start a successor to whoever is in this place, beside him."""
@@ -117,7 +127,7 @@ class Children:
     def alive(self, kinds: Iterable[Kind]) -> list[Child]:
         """The living processes of these kinds."""
         wanted = set(kinds)
-        return [child for place in (*self.places, *self._left) if place.kind in wanted for child in place.living]
+        return [child for place in self.all_places() if place.kind in wanted for child in place.living]
 
     def all_ready(self) -> bool:
         """Whether every place is filled by a process that works, and every worker accepts."""
@@ -143,7 +153,7 @@ class Children:
                     place.successor = self._spawn(place, self.generation, now)
                 else:
                     place.child = self._spawn(place, self.generation, now)
-        for place in (*self.places, *self._left):
+        for place in self.all_places():
             for child in place.living:
                 child.control.flush()
                 self._killing.judge(place, child, now)
@@ -161,7 +171,7 @@ class Children:
 
     def reaped(self, pid: int, how: str, now: float) -> bool:
         """A process ended. False if it is none of ours. Raises CannotStart when its kind never gets ready."""
-        for place in (*self.places, *self._left):
+        for place in self.all_places():
             for child in place.living:
                 if child.pid == pid:
                     self._bury(place, child, how, now)
@@ -244,28 +254,6 @@ class Children:
         child.ending = True
         self._log.info(f"{place.kind} drains", **place.names(child))
         self.changed = True
-
-    # -- what is told --------------------------------------------------------------------------------------------
-
-    def rows(self, now: float) -> list[dict[str, Any]]:
-        """The status of all places that are counted on."""
-        return [place.row(now) for place in self.places if place.counted]
-
-    def leaving(self, now: float) -> list[dict[str, Any]]:
-        """The status of those that drain while others go on."""
-        return [
-            {"kind": place.kind, "index": place.index} | child.row(now)
-            for place in (*self.places, *self._left)
-            for child in place.living
-            if child.ending and child is not place.child
-        ]
-
-    def restarts(self) -> dict[str, int]:
-        """How many processes of each kind were replaced because they died."""
-        counts: dict[str, int] = {kind: self._gone_restarts[kind] for kind in NAMES}
-        for place in self.places:
-            counts[place.kind] += place.restarts
-        return counts
 
     def close_in_child(self, context: ChildContext | None) -> None:
         """In a new child: close the control sockets of its siblings, and their lanes."""

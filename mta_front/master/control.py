@@ -21,6 +21,18 @@ class Control:
         self._unsent = b""
         self._pending = b""
 
+    def state(self) -> dict[str, Any]:
+        """For the next program in this process."""
+        lines = {"unsent": self._unsent.decode("latin-1"), "pending": self._pending.decode("latin-1")}
+        return {"fd": self.socket.fileno(), **lines}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Control:
+        """A line that an earlier program held."""
+        control = cls(socket.socket(fileno=state["fd"]))
+        control._unsent, control._pending = state["unsent"].encode("latin-1"), state["pending"].encode("latin-1")
+        return control
+
     def order(self, **order: Any) -> None:
         """Send an order, or keep it until the child reads. A child that is gone is no error: it will be reaped."""
         self._unsent += json.dumps(order).encode() + b"\n"

@@ -28,6 +28,14 @@ class Lanes:
         for directory in (self._lanes_dir, self.metrics_dir, self.clients_dir, self._stacks_dir):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def state(self) -> list[dict[str, int]]:
+        """For the next program in this process."""
+        return [{"lane": lane, "fd": lock.fd} for lane, lock in self._held.items()]
+
+    def adopt(self, state: list[dict[str, int]]) -> None:
+        """Take over the locks of an earlier program."""
+        self._held = {row["lane"]: FileLock(self._lanes_dir / str(row["lane"]), row["fd"]) for row in state}
+
     def take(self) -> int:
         """The lowest free lane. The lock is inherited by a child forked before `give_back`."""
         for lane in itertools.count():

@@ -67,6 +67,39 @@ class Child:
             "silent_s": round(now - self.heartbeat.heard_at, 1) if self.heartbeat.heard_at else None,
         }
 
+    def handed_over(self, now: float) -> dict[str, Any]:
+        """For the next program in this process."""
+        end_in_s = None if self.end_by_at == float("inf") else self.end_by_at - now
+        return {
+            "pid": self.pid,
+            "lane": self.lane,
+            "control": self.control.state(),
+            "ready": bool(self.heartbeat.ready_at),
+            "accepting": self.accepting,
+            "ending": self.ending,
+            "end_in_s": end_in_s,
+            "sessions": self.sessions,
+            "covers": list(self.covers),
+        }
+
+    @classmethod
+    def taken_over(cls, state: dict[str, Any], generation: Generation, now: float) -> Child:
+        """A process that an earlier program started."""
+        server = generation.settings.server
+        heartbeat = Heartbeat(now, server.boot_timeout_s, server.block_kill_s, now, now if state["ready"] else 0.0)
+        return cls(
+            state["pid"],
+            state["lane"],
+            Control.of_state(state["control"]),
+            heartbeat,
+            generation,
+            accepting=state["accepting"],
+            ending=state["ending"],
+            end_by_at=float("inf") if state["end_in_s"] is None else now + state["end_in_s"],
+            sessions=state["sessions"],
+            covers=tuple(state["covers"]),
+        )
+
 
 NOBODY: dict[str, Any] = {"pid": 0, "state": "none", "accepting": False, "sessions": 0}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mta_front.checks import Findings
 from mta_front.master.child import Kind
@@ -30,6 +30,7 @@ FIXED = ("data_dir", "pid_file")
 """What of `[server]` only a restart can change."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """See `mta_front.reloading`."""
 
@@ -46,14 +47,16 @@ class Reload:
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Settings,
         children: Children,
         slots: Slots,
         admin_slots: Slots,
         places_of: Callable[[Settings], list[tuple[Kind, int]]],
         start_trial: Callable[[Callable[[], Findings]], Trial],
     ) -> None:
-        """`places_of`: what there is to be filled with such settings."""
+        """`source`: where the settings are to be read, or settings that were read and checked. `places_of`: what there
+        is to be filled with such settings.
+        """
         self._children = children
         self._slots = slots
         self._admin_slots = admin_slots
@@ -66,6 +69,12 @@ class Reload:
         self._added: list[Place] = []
         self._trial: Trial | None = None
         self.done = False
+        if isinstance(source, Source):
+            self._read(source, start_trial)
+        else:
+            self._settings = source
+
+    def _read(self, source: Source, start_trial: Callable[[Callable[[], Findings]], Trial]) -> None:
         self._log.info("reloading")
         try:
             self._settings = source.read()
@@ -75,11 +84,6 @@ class Reload:
             self.abort("; ".join(error.faults))
         except (Refused, OSError) as error:
             self.abort(str(error))
-
-    @property
-    def phase(self) -> str:
-        """checking, booting or done."""
-        return "done" if self.done else "booting" if self._next else "checking"
 
     def reaped(self, pid: int, how: str) -> bool:
         """A process ended. Whether it was ours."""
@@ -95,7 +99,9 @@ class Reload:
         try:
             if self._next:
                 self._await_successors(self._next)
-            elif self._trial:
+            elif self._trial is None:
+                self._boot()
+            else:
                 self._trial.tick(now)
                 if self._trial.findings:
                     self._take(self._trial.findings)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mta_front.master.failure import CannotStart
 from mta_front.master.sockets import open_tcp, open_unix, remove_unix
 from mta_front.master.steering import steer
 from mta_front.observe import log
+from mta_front.settings.values import parse_bind
 
 if TYPE_CHECKING:
     from mta_front.config import Bind, Settings
@@ -119,6 +120,25 @@ class Slots:
         for group in groups:
             if str(group.bind) not in held:
                 group.close()
+
+    def state(self) -> dict[str, Any]:
+        """For the next program in this process."""
+        groups = [
+            {"listener": group.listener, "bind": str(group.bind), "fds": [sock.fileno() for sock in group.sockets]}
+            for group in self.groups
+        ]
+        return {"count": self.count, "groups": groups}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Slots:
+        """What an earlier program held."""
+        slots = cls(state["count"])
+        for group in state["groups"]:
+            sockets = [socket.socket(fileno=fd) for fd in group["fds"]]
+            for sock in sockets:
+                sock.setblocking(False)
+            slots.groups.append(Group(group["listener"], parse_bind(group["bind"]), sockets))
+        return slots
 
     def steer(self, chosen: Collection[int]) -> None:
         """From now on these slots get new connections."""

@@ -79,6 +79,20 @@ class EmbeddedStore:
         """What the children connect to. Valid after `prepare`."""
         return valkey.url_of(self._socket_path)
 
+    def state(self) -> dict[str, Any]:
+        """For the next program in this process."""
+        assert self._lock
+        return {"pid": self.pid, "lock_fd": self._lock.fd, "up": self.up, "restarts": self.restarts}
+
+    def adopt(self, state: dict[str, Any]) -> None:
+        """Take over the store that an earlier program of this process started; it runs on. Raises CannotStart."""
+        self._lock = FileLock(self._lock_file, state["lock_fd"])
+        self.prepare()
+        self.pid, self.restarts = state["pid"], state["restarts"]
+        self.up = self.was_up = self._connected = state["up"]
+        self._started_at = self._probe_at = time.monotonic()
+        self._up_at = self._started_at if state["up"] else 0.0
+
     def prepare(self) -> None:
         """Find the binary, make the directory, wait for a predecessor's store. Raises CannotStart."""
         if os.environ.get("KUBERNETES_SERVICE_HOST"):
@@ -92,8 +106,9 @@ class EmbeddedStore:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             self._directory.chmod(0o700)
             self._socket_path = valkey.socket_path_in(self._directory)
-            self._lock = FileLock.take(self._lock_file, PREDECESSOR_TIMEOUT_S)
-            self._rotate_log()
+            if self._lock is None:
+                self._lock = FileLock.take(self._lock_file, PREDECESSOR_TIMEOUT_S)
+                self._rotate_log()
         except Held as held:
             raise CannotStart(os.EX_CANTCREAT, f"an earlier embedded store still runs: {held.holder}") from None
         except OSError as error:

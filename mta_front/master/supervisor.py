@@ -12,29 +12,25 @@ run, 73 somebody else has the directory or the port, 77 not permitted, 78 settin
 from __future__ import annotations
 
 import os
-import resource
 import selectors
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mta_front import __version__
+from mta_front.master import handover, status, succession
 from mta_front.master.backoff import Pace
 from mta_front.master.child import MAINS, ChildContext, Kind, Main
 from mta_front.master.children import Children
 from mta_front.master.ending import Ending
 from mta_front.master.failure import CannotStart
-from mta_front.master.generation import Generation, key_files_of
-from mta_front.master.keyfiles import KeyFiles
-from mta_front.master.lanes import Lanes
-from mta_front.master.lock import FileLock, hold_data_dir, write_pid_file
+from mta_front.master.holdings import Holdings
 from mta_front.master.operations import Operations
 from mta_front.master.reload import Source
 from mta_front.master.signals import Signals
-from mta_front.master.slots import Slots, admin_doors
-from mta_front.master.store import EmbeddedStore
 from mta_front.master.traffic import Traffic
 from mta_front.observe import log
 
@@ -46,12 +42,6 @@ TICK_S = 1.0
 
 STANDSTILL_S = 2.0
 """A loop that comes round so much later than it wanted to stood still: its children could not be heard."""
-
-PREDECESSOR_TIMEOUT_S = 10.0
-"""How long a start waits for the children of a master that died: they end by themselves."""
-
-OPEN_FILES_MAX = 1 << 20
-"""fs.nr_open's default: what no process can pass without the administrator's doing."""
 
 
 def run(
@@ -71,8 +61,13 @@ def run(
     settings came from, and are read from again at HUP.
     """
     log.set_up(settings.log.format, settings.log.level, process="master")
-    supervisor = Supervisor(settings, mains, pace or Pace(), on_ready, source)
-    supervisor.relay_only, supervisor.with_relay = relay_only, with_relay or relay_only
+    if handover.is_tried():
+        why = handover.refusal()
+        print(why, file=sys.stderr)
+        return os.EX_UNAVAILABLE if why else os.EX_OK
+    supervisor = Supervisor(
+        settings, mains, pace or Pace(), on_ready, source, relay_only=relay_only, with_relay=with_relay or relay_only
+    )
     try:
         supervisor.open()
         return supervisor.loop()
@@ -89,9 +84,6 @@ def run(
 class Supervisor:
     """One master."""
 
-    relay_only = False
-    with_relay = True
-
     def __init__(
         self,
         settings: Settings,
@@ -99,9 +91,14 @@ class Supervisor:
         pace: Pace,
         on_ready: Callable[[], object] | None,
         source: Source | None,
+        *,
+        relay_only: bool,
+        with_relay: bool,
     ) -> None:
         self._settings = settings
         self._source = source
+        self._relay_only = relay_only
+        self._with_relay = with_relay
         self._mains = mains
         self._pace = pace
         self._on_ready = on_ready
@@ -110,12 +107,8 @@ class Supervisor:
         self._log = log.logger()
         self._selector = selectors.DefaultSelector()
         self._signals = Signals()
-        self._slots = Slots(settings.server.slots)
-        self._traffic = Traffic(self._slots)
-        self._admin_slots = Slots(1)
-        self._data_dir_lock: FileLock | None = None
-        self._pid_file: FileLock | None = None
-        self._store: EmbeddedStore | None = None
+        self._held = Holdings(settings, pace, self._selector, relay_only=relay_only)
+        self._traffic: Traffic | None = None
         self._children: Children | None = None
         self._operations: Operations | None = None
         self._ending: Ending | None = None
@@ -130,62 +123,60 @@ class Supervisor:
     # -- starting ------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take all that must be ours alone, in the order in which others may dispute it. Raises CannotStart."""
-        settings = self._settings
+        """Take all that must be ours alone, or take it over from the program before us. Raises CannotStart."""
+        adopted = handover.take()
         self._signals.install()  # a signal that comes from here on ends what was begun
+        handover.unblock_signals()
         self._selector.register(self._signals.wakeup, selectors.EVENT_READ, self._signals.drain)
-        _raise_open_files_limit()
-        data_dir = settings.server.data_dir.absolute()
-        self._data_dir_lock = hold_data_dir(data_dir)
-        lanes = self._open_lanes(data_dir / "run")
-        if not settings.store.url:
-            self._store = EmbeddedStore(settings, data_dir, self._pace, self._selector)
-            self._store.prepare()
-        self._slots.keep(self._slots.open([] if self.relay_only else settings.listeners, settings.server.backlog))
-        self._admin_slots.keep(self._admin_slots.open(admin_doors(settings), settings.server.backlog))
-        if settings.server.pid_file:
-            self._pid_file = write_pid_file(settings.server.pid_file)
-        self._log.info("master started", pid=self._pid, data_dir=str(data_dir))
-        for group in (*self._slots.groups, *self._admin_slots.groups):
-            self._log.info("listening", listener=group.listener, address=str(group.bind), sockets=len(group.sockets))
-        generation = Generation(
-            settings,
-            self._store.url if self._store else settings.store.url,
-            KeyFiles([]) if self.relay_only else key_files_of(settings),
-            self._slots.groups,
-            self._admin_slots.groups,
+        if adopted:
+            self._held.adopt(adopted["held"])
+            self._started_at = adopted["started_at"]
+        else:
+            self._held.open()
+        self._log.info("master upgraded" if adopted else "master started", pid=self._pid, version=__version__)
+        generation = self._held.first_generation()
+        self._children = Children(
+            self._mains, self._pace, self._held.lanes, self._selector, generation, self._close_in_child
         )
-        self._children = Children(self._mains, self._pace, lanes, self._selector, generation, self._close_in_child)
-        for kind, index in self._places_of(settings):
-            self._children.add(kind, index)
+        if adopted:
+            self._on_ready = None
+            succession.adopt(self._children, adopted["children"])
+        else:
+            for kind, index in self._places_of(self._settings):
+                self._children.add(kind, index)
         self._operations = Operations(
             self._source,
             self._children,
-            self._slots,
-            self._admin_slots,
+            self._held.slots,
+            self._held.admin_slots,
             self._selector,
             self._places_of,
             partial(self._close_in_child, None),
+            self._hand_over,
         )
+        self._traffic = Traffic(self._held.slots)
+        if adopted:
+            self._operations.replace_all(self._settings)
+
+    def _hand_over(self) -> None:
+        """Become the next program. Raises OSError; then all is as it was."""
+        assert self._children
+        self._log.info("upgrading")
+        state = {
+            "held": self._held.state(),
+            "children": succession.state_of(self._children),
+            "started_at": self._started_at,
+        }
+        handover.execute(state)
 
     def _places_of(self, settings: Settings) -> list[tuple[Kind, int]]:
         """What is to be filled, with such settings."""
         counts: list[tuple[Kind, int]] = [
             ("admin", 1),
-            ("worker", 0 if self.relay_only else settings.server.workers),
-            ("relay", settings.relay.workers if self.with_relay else 0),
+            ("worker", 0 if self._relay_only else settings.server.workers),
+            ("relay", settings.relay.workers if self._with_relay else 0),
         ]
         return [(kind, index) for kind, count in counts for index in range(count)]
-
-    def _open_lanes(self, run_dir: Path) -> Lanes:
-        try:
-            lanes = Lanes(run_dir)
-            if living := lanes.start_anew(PREDECESSOR_TIMEOUT_S):
-                raise CannotStart(os.EX_CANTCREAT, f"processes of an earlier master still run: {', '.join(living)}")
-        except OSError as error:
-            code = os.EX_NOPERM if isinstance(error, PermissionError) else os.EX_CANTCREAT
-            raise CannotStart(code, f"{error.filename}: {error.strerror}") from None
-        return lanes
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -223,11 +214,12 @@ class Supervisor:
             else:
                 self._operations.asked(number)
         self._reap(now)
-        if self._store:
-            self._store.tick(now)
+        if self._held.store:
+            self._held.store.tick(now)
         self._operations.tick(now)
         self._children.tick(now)
-        self._traffic.direct(self._children, now)
+        if self._traffic:
+            self._traffic.direct(self._children, now)
         if self._children.generation.key_files.changed(now):
             self._log.info("certificate files changed")
             self._children.hand_out_certificates()
@@ -248,7 +240,7 @@ class Supervisor:
             self._operations.due_at(),
             self._children.due_at(),
             self._children.generation.key_files.due_at(),
-            self._store.due_at() if self._store else float("inf"),
+            self._held.store.due_at() if self._held.store else float("inf"),
             self._ending.due_at() if self._ending else float("inf"),
             0.0 if self._children.changed else float("inf"),
         )
@@ -283,8 +275,8 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if self._store and pid == self._store.pid:
-                self._store.reaped(now, how_it_ended(status))
+            if self._held.store and pid == self._held.store.pid:
+                self._held.store.reaped(now, how_it_ended(status))
             elif not self._children.reaped(pid, how_it_ended(status), now) and not self._operations.reaped(
                 pid, how_it_ended(status)
             ):
@@ -296,7 +288,7 @@ class Supervisor:
         self._operations.end()
         server = self._children.generation.settings.server
         self._ending = Ending(
-            self._children, self._store, self._slots.close, server.drain_timeout_s, server.drain_grace_s
+            self._children, self._held.store, self._held.slots.close, server.drain_timeout_s, server.drain_grace_s
         )
         return self._ending
 
@@ -323,18 +315,18 @@ class Supervisor:
     def _status(self, now: float) -> dict[str, Any]:
         assert self._children
         children = self._children
-        store = self._store.status() if self._store else {"embedded": False}
-        restarts = children.restarts()
-        if self._store:
-            restarts["store"] = self._store.restarts
+        store = self._held.store.status() if self._held.store else {"embedded": False}
+        restarts = status.restarts(children)
+        if self._held.store:
+            restarts["store"] = self._held.store.restarts
         return {
             "pid": self._pid,
             "started_at": self._started_at,
             "state": "draining" if self._ending else "running",
             "reloading": bool(self._operations and self._operations.reloading),
-            "listeners": [{"name": group.listener, "address": str(group.bind)} for group in self._slots.groups],
-            "children": children.rows(now),
-            "leaving": children.leaving(now),
+            "listeners": [{"name": group.listener, "address": str(group.bind)} for group in self._held.slots.groups],
+            "children": status.in_service(children, now),
+            "leaving": status.leaving(children, now),
             "store": store | {"answered": children.store_answered},
             "restarts": restarts,
         }
@@ -347,14 +339,7 @@ class Supervisor:
         self._selector.close()
         self._signals.close()
         self._children.close_in_child(context)
-        given = context.given() if context else []
-        for slots in (self._slots, self._admin_slots):
-            slots.close_all_but(given)
-        if self._store:
-            self._store.close()
-        for lock in (self._data_dir_lock, self._pid_file):
-            if lock:
-                lock.close()
+        self._held.close_in_child(context.given() if context else [])
 
     def close(self) -> None:
         """Leave nothing behind, whichever way the end came."""
@@ -363,18 +348,13 @@ class Supervisor:
         ):  # a bug of ours: nobody is left to care for them
             left = self._children.alive(MAINS)
             self._children.kill(left)
-            if self._store:
-                self._store.kill()
-            for pid in [child.pid for child in left] + ([self._store.pid] if self._store and self._store.pid else []):
+            if self._held.store:
+                self._held.store.kill()
+            for pid in [child.pid for child in left] + (
+                [self._held.store.pid] if self._held.store and self._held.store.pid else []
+            ):
                 os.waitpid(pid, 0)
-        self._slots.close()
-        self._admin_slots.close()
-        if self._store:
-            self._store.close()
-        if self._pid_file:
-            self._pid_file.remove()
-        if self._data_dir_lock:
-            self._data_dir_lock.close()
+        self._held.close()
         self._selector.close()
         self._signals.restore()
 
@@ -383,11 +363,3 @@ def how_it_ended(status: int) -> str:
     """A wait status in words."""
     code = os.waitstatus_to_exitcode(status)
     return f"exit {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-
-
-def _raise_open_files_limit() -> None:
-    """Take as many descriptors as we may: each session is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

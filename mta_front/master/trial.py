@@ -11,7 +11,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mta_front.checks import Findings
 from mta_front.master.forking import fork
@@ -20,31 +20,32 @@ TIMEOUT_S = 90.0
 """Then it is killed. Longer than what `mta_front.checks` itself waits for."""
 
 READ_BYTES = 65_536
+LAST_LINES = 3
+"""Of what a program said that failed."""
 
 
 class Trial:
-    """One try of `examine`. `findings` is None until it is over."""
+    """One try. `findings` is None until it is over.
+
+    `run(writer)` is what the child does; `judge(output, how)` says what its output means, `how` being its end, "" while
+    it has none. None: nothing yet.
+    """
 
     def __init__(
-        self, examine: Callable[[], Findings], close_others: Callable[[], None], selector: selectors.BaseSelector
+        self,
+        run: Callable[[int], int],
+        judge: Callable[[bytes, str], Findings | None],
+        selector: selectors.BaseSelector,
     ) -> None:
-        """`close_others` runs in the child. Raises OSError when it cannot be forked."""
+        """Raises OSError when it cannot be forked."""
+        self._judge = judge
         self._selector = selector
         self._heard = b""
         self._deadline_at = time.monotonic() + TIMEOUT_S
         self.findings: Findings | None = None
         self._reader, writer = os.pipe()
-
-        def run() -> int:
-            close_others()
-            found = examine()
-            answer = json.dumps({"faults": found.faults, "remarks": found.remarks}).encode() + b"\n"
-            while answer:
-                answer = answer[os.write(writer, answer) :]
-            return 0
-
         try:
-            self.pid = fork(run)
+            self.pid = fork(lambda: run(writer))
         except OSError:
             os.close(self._reader)
             raise
@@ -64,9 +65,10 @@ class Trial:
 
     def reaped(self, how: str) -> None:
         """Its process ended."""
-        self._hear()
         if self.findings is None:
-            self._end(Findings([f"checking ends with {how}"]))
+            self._hear()
+        if self.findings is None:
+            self._end(self._judge(self._heard, how) or Findings([f"checking ends with {how}"]))
 
     def close(self) -> None:
         """Nobody wants to know any more."""
@@ -74,17 +76,60 @@ class Trial:
             self._end(Findings(["not wanted any more"]))
 
     def _hear(self) -> None:
-        if self.findings is not None:
-            return
-        with contextlib.suppress(BlockingIOError):
+        try:
             while piece := os.read(self._reader, READ_BYTES):
                 self._heard += piece
-        if self._heard.endswith(b"\n"):
-            self._end(Findings(**json.loads(self._heard)))
+            self._selector.unregister(self._reader)  # the end of the file, which would be told again and again
+        except BlockingIOError:
+            pass
+        except KeyError:
+            pass  # it was told before
+        if found := self._judge(self._heard, ""):
+            self._end(found)
 
     def _end(self, findings: Findings) -> None:
         self.findings = findings
-        self._selector.unregister(self._reader)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(self._reader)
         os.close(self._reader)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)  # it has ended, or must; it is reaped later
+
+
+def of_settings(
+    examine: Callable[[], Findings], close_others: Callable[[], None], selector: selectors.BaseSelector
+) -> Trial:
+    """Try what settings name, by `examine`. `close_others` runs in the child."""
+
+    def run(writer: int) -> int:
+        close_others()
+        found = examine()
+        answer = json.dumps({"faults": found.faults, "remarks": found.remarks}).encode() + b"\n"
+        while answer:
+            answer = answer[os.write(writer, answer) :]
+        return 0
+
+    def judge(output: bytes, _how: str) -> Findings | None:
+        return Findings(**json.loads(output)) if output.endswith(b"\n") else None
+
+    return Trial(run, judge, selector)
+
+
+def of_program(argv: list[str], environment: Mapping[str, str], selector: selectors.BaseSelector) -> Trial:
+    """Try a program: good if it ends with 0."""
+
+    def run(writer: int) -> int:
+        null = os.open(os.devnull, os.O_RDONLY)
+        for fd, source in ((0, null), (1, writer), (2, writer)):
+            os.dup2(source, fd)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.execve(argv[0], argv, environment)  # noqa: S606 - our own command line
+
+    def judge(output: bytes, how: str) -> Findings | None:
+        if not how:
+            return None
+        lines = output.decode("utf-8", "replace").strip().splitlines()[-LAST_LINES:]
+        return Findings() if how == "exit 0" else Findings([f"the new program ends with {how}: {'; '.join(lines)}"])
+
+    return Trial(run, judge, selector)

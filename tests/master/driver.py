@@ -48,10 +48,10 @@ def serve(child: ChildContext, plan: dict[str, Any]) -> int:
     def drain(deadline_s: float, grace_s: float) -> None:
         heard.append(["drain", deadline_s, grace_s])
         note(child, "drain", heard)
-        if plan.get("never_ends"):
-            return
         gevent.sleep(grace_s)
         reach.end(lifeline.closing)
+        if plan.get("never_ends"):
+            return
         gevent.sleep(plan.get("drain_s", 0.0))
         ended.set()
 
