@@ -4,6 +4,7 @@ What needs no user code comes first: that may end the process. Each answer is on
 
     {"cannot": [exit code, text]}                       the development's files cannot be made
     {"tls": [number of the listener, option, text]}     a fault, as in `tls.loading.Fault`
+    {"route": [number of the route, key, text]}         a fault of a file that a route names
     {"auth": text}                                      a fault of the users file
     {"methods": [mechanism, …], "remarks": [text, …]}   what backends, the hook aside, can verify
     {"loading": true}                                   the hooks class is being loaded
@@ -39,6 +40,7 @@ def main(settings: Settings, answers: int, *, make: bool, held: bool, with_user:
     if not make or _make(settings, tell, held=held, with_user=with_user):
         _try_certificates(settings, tell, made=make)
         _try_backends(settings, tell, made=make or not with_user)
+        _try_routes(settings, tell)
         if settings.hooks.class_:
             _try_hooks(settings.hooks.class_, tell)
     tell(end=True)
@@ -123,6 +125,13 @@ def _try_backends(settings: Settings, tell: Any, *, made: bool) -> None:
     wanted = {method for listener in settings.listeners for method in listener.auth_methods}
     partial = offer.remarks if wanted & {"CRAM-MD5", *SCRAM_METHODS} else ()
     tell(methods=sorted(offer.methods | methods), remarks=partial)
+
+
+def _try_routes(settings: Settings, tell: Any) -> None:
+    from mta_front.relay.files import faults_of
+
+    for fault in faults_of(settings.relay.routes):
+        tell(route=fault)
 
 
 def _try_hooks(name: str, tell: Any) -> None:

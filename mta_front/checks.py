@@ -52,6 +52,7 @@ class _Answers:
 
     cannot: tuple[int, str] | None = None
     tls: list[tuple[int, list[str], str]] = field(default_factory=list)
+    routes: list[tuple[int, str, str]] = field(default_factory=list)
     auth: list[str] = field(default_factory=list)
     methods: frozenset[str] = frozenset()
     remarks: list[str] = field(default_factory=list)
@@ -66,6 +67,8 @@ class _Answers:
                 self.cannot = code, text
             case {"tls": [number, option, text]}:
                 self.tls.append((number, option, text))
+            case {"route": [number, key, text]}:
+                self.routes.append((number, key, text))
             case {"auth": text}:
                 self.auth.append(text)
             case {"methods": methods, "remarks": remarks}:
@@ -81,7 +84,7 @@ class _Answers:
 
 
 def examine(loaded: Loaded, *, make: bool, held: bool = False) -> Findings:
-    """Try the certificates of all listeners, the users file and the hooks class.
+    """Try the certificates of all listeners, the users file, the files of routes and the hooks class.
 
     `make`: first make, or renew, the certificate and the user for development, where the settings are to have them; as
     `serve` does, and `check` does not. `held`: this process holds data_dir. Faults that `loaded.tree` has already are
@@ -96,6 +99,8 @@ def examine(loaded: Loaded, *, make: bool, held: bool = False) -> Findings:
         return Findings([text], exit_code=exit_code)
     for number, option, text in answers.tls:
         _blame_option(loaded, number, tuple(option), text)
+    for number, key, text in answers.routes:
+        loaded.tree.fault(("relay", "routes", number, key), text)
     for text in answers.auth:
         loaded.tree.fault(("auth", "file", "path"), text)
     if answers.hooks:
@@ -109,7 +114,8 @@ def examine(loaded: Loaded, *, make: bool, held: bool = False) -> Findings:
 
 def _has_questions(settings: Settings) -> bool:
     hooks_only = set(settings.auth.backends) <= {"hook"}
-    return bool(settings.hooks.class_) or not hooks_only or bool(tls_of_listeners(settings))
+    names_files = any(route.tls_ca or route.tls_cert or route.password_file for route in settings.relay.routes)
+    return bool(settings.hooks.class_) or not hooks_only or names_files or bool(tls_of_listeners(settings))
 
 
 def _blame_option(loaded: Loaded, number: int, option: tuple[str, ...], text: str) -> None:
