@@ -80,8 +80,8 @@ class DnsServer:
                     size = int.from_bytes(stream.recv(2, socket.MSG_WAITALL), "big")
                     answer = self._answer(stream.recv(size, socket.MSG_WAITALL), tcp=True)
                     if answer is not None:
-                        stream.sendall(len(answer).to_bytes(2, "big") + answer)
                         self.by_tcp += 1
+                        stream.sendall(len(answer).to_bytes(2, "big") + answer)
 
     def _answer(self, data: bytes, *, tcp: bool) -> bytes | None:
         query = dns.message.from_wire(data)

@@ -208,6 +208,10 @@ class Hop:
         attempt.again = True
         self._put_back(attempt)
 
+    def pass_on(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Let the next hop after this one have it, if there is one: this one cannot take it."""
+        self._turned_away(attempt, outcome)
+
     def rest(self, attempt: Attempt) -> None:
         """Take the recipients that had no place in a transaction: any connection may have them."""
         self._put_back(attempt)

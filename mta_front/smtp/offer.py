@@ -66,7 +66,7 @@ class Offer:
 
         `security`: of the connection.
         """
-        refusal = self._unfit(transaction, security) or self._unsendable(transaction.mail_from, "1.7")
+        refusal = self.unfit(transaction, security) or self._unsendable(transaction.mail_from, "1.7")
         if refusal is not None:
             transaction.resolve(refusal)
             return []
@@ -108,7 +108,7 @@ class Offer:
             lines.append(f"RCPT TO:<{recipient}>{words}\r\n")
         return lines
 
-    def _unfit(self, transaction: Transaction, security: Security) -> Outcome | None:
+    def unfit(self, transaction: Transaction, security: Security) -> Outcome | None:
         """Why the message cannot be sent to this next hop, whoever it is for."""
         if transaction.require_tls and not (security == "verified" and "REQUIRETLS" in self.extensions):
             # Rather not at all than in clear, to a stranger, or to one that would pass it on in clear (RFC 8689 §4.2.1)

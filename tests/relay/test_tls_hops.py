@@ -236,6 +236,22 @@ def test_and_to_nobody_else(make: Make, authority: Authority, tmp_path: Path) ->
         assert "MAIL" not in hop.verbs[0]
 
 
+def test_but_to_the_next_one_that_we_know(make: Make, authority: Authority, tmp_path: Path) -> None:
+    with (
+        hop_for(tmp_path, authority.issue("other.example")) as stranger,
+        ScriptedHop() as clear,
+        hop_for(tmp_path, authority.issue(GOOD)) as known,
+    ):
+        targets = [stranger.target(), Target(parse_bind(clear.address)), known.target()]
+        transport = make(*targets)
+        deliver(transport, Try(), one := Try(require_tls=True))
+        assert one.kinds == ["delivered"]
+        assert (len(stranger.bodies), len(clear.bodies), len(known.bodies)) == (1, 0, 1)
+        known.stop()
+        deliver(make(*targets), one := Try(require_tls=True))
+        assert one.only.kind == "deferred", "it may come back"
+
+
 # -- DANE (RFC 7672) ---------------------------------------------------------------------------------------------------
 
 

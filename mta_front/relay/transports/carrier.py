@@ -70,7 +70,7 @@ class SmtpCarrier:
         """Get an attempt in hand; waits for one. False: there will be none, or not over this connection."""
         hop, client = self._hop, self._client
         while not client.closed and not self._spent:
-            attempt = hop.next()
+            attempt = self._next()
             if attempt is not None:
                 self._begin(attempt)
                 return True
@@ -85,6 +85,20 @@ class SmtpCarrier:
     def _spent(self) -> bool:
         """Whether this connection has carried what it may."""
         return self._client.begun >= self._max_messages or self._client.spent
+
+    def _next(self) -> Attempt | None:
+        """The next attempt that waits. What this next hop cannot take goes to another one, while there is any: it may
+        offer more.
+        """
+        while (attempt := self._hop.next()) is not None:
+            if not attempt.hops:
+                break
+            transaction = transaction_of(attempt.envelope, attempt.recipients)
+            why = self._client.offer.unfit(transaction, self._client.security)
+            if why is None:
+                break
+            self._hop.pass_on(attempt, why)
+        return attempt
 
     def _begin(self, attempt: Attempt) -> None:
         fitting = self._client.offer.fitting(attempt.recipients)
@@ -106,7 +120,7 @@ class SmtpCarrier:
             self._read()
         if not transaction.done and self._send_body(begun):
             if self._hop.health.quick and client.can_begin and not self._spent:
-                following = self._hop.next()
+                following = self._next()
                 if following is not None:
                     self._begin(following)
             begun.sent_at = time.monotonic()
