@@ -49,6 +49,28 @@ def verbs(talk: Talk) -> list[str]:
     return [line.split(b" ")[0].decode() for line in talk.heard]
 
 
+# -- 8BITMIME ----------------------------------------------------------------------------------------------------------
+
+EIGHT_BIT = b"Subject: x\r\n\r\n" + b"x" * 70_000 + "\r\nü\r\n".encode()
+
+
+def test_an_8_bit_message_goes_only_where_8bitmime_is_offered(make: Make) -> None:
+    with hop("PIPELINING") as old, hop("PIPELINING", "8BITMIME") as new:
+        deliver(make(old), one := Try(body=lambda: pieces(EIGHT_BIT, 65_536), body_type="8bitmime"))
+        assert str(one.only) == "554 5.6.3 The message is 8-bit, and the next hop does not offer 8BITMIME"
+        assert one.only.kind == "failed"
+        assert old.verbs == [["EHLO"]]
+        deliver(make(new), one := Try(body=lambda: pieces(EIGHT_BIT, 65_536), body_type="8bitmime"))
+        assert one.kinds == ["delivered"]
+
+
+def test_one_that_only_says_so_goes_anywhere(make: Make) -> None:
+    with hop("PIPELINING") as old:
+        deliver(make(old), one := Try(body_type="8bitmime"))
+        assert one.kinds == ["delivered"]
+        assert b"MAIL FROM:<a@x.example>" in old.talks[0].heard
+
+
 # -- chunks ------------------------------------------------------------------------------------------------------------
 
 

@@ -91,14 +91,33 @@ class SmtpCarrier:
         offer more.
         """
         while (attempt := self._hop.next()) is not None:
-            if not attempt.hops:
-                break
-            transaction = transaction_of(attempt.envelope, attempt.recipients)
-            why = self._client.offer.unfit(transaction, self._client.security)
+            why = self._unconverted(attempt)
+            if attempt.hops and why is None:
+                transaction = transaction_of(attempt.envelope, attempt.recipients)
+                why = self._client.offer.unfit(transaction, self._client.security)
             if why is None:
                 break
-            self._hop.pass_on(attempt, why)
+            if attempt.hops:
+                self._hop.pass_on(attempt, why)
+            else:
+                self._events.attempted(self._transport, why.kind, len(attempt.recipients), 0.0)
+                attempt.report(attempt, [why] * len(attempt.recipients), self._hop.name)
         return attempt
+
+    def _unconverted(self, attempt: Attempt) -> Outcome | None:
+        """Why a message of 8-bit octets cannot go where 8BITMIME is not offered (RFC 6152 §3). We convert no bodies.
+
+        Many clients say BODY=8BITMIME of any message, so the message itself is looked at.
+        """
+        if attempt.envelope.body_type != "8bitmime" or "8BITMIME" in self._client.offer.extensions:
+            return None
+        try:
+            plain = all(segment.isascii() for segment in attempt.body())
+        except StoreError:
+            return None  # sending it will tell
+        if plain:
+            return None
+        return Outcome("failed", 554, "5.6.3 The message is 8-bit, and the next hop does not offer 8BITMIME")
 
     def _begin(self, attempt: Attempt) -> None:
         fitting = self._client.offer.fitting(attempt.recipients)
