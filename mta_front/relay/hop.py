@@ -36,6 +36,8 @@ TURN_S = 10.0
 """Who would wait for its turn longer than this comes back when it is due."""
 CROWD_S = 30.0
 """Who finds too many waiting comes back after so long."""
+FULL_S = 1.0
+"""How long until places for connections are asked for again, when other relays have them all."""
 CROWDED_S = 5.0
 """So long no further connection is tried after one was refused while others live: the hop has its own limit."""
 
@@ -57,6 +59,16 @@ class Carrier(Protocol):
 
     def close(self) -> None:
         """Close the socket."""
+
+
+class Fleet(Protocol):
+    """Places for connections to this next hop, counted over all relays."""
+
+    def enter(self, name: str) -> str:
+        """A place, "" if there is none. May wait."""
+
+    def leave(self, place: str) -> None:
+        """Give it back."""
 
 
 class Health:
@@ -131,8 +143,9 @@ class Hop:
         *,
         pace: Pace | None = None,
         max_waiting: int = 0,
+        fleet: Fleet | None = None,
     ) -> None:
-        """`max_waiting`: 0 = no limit."""
+        """`max_waiting`: 0 = no limit. `fleet`: counts connections of all relays; None = nobody does."""
         self.name = name
         self.health = Health()
         self.closing = False
@@ -149,6 +162,7 @@ class Hop:
         self._held_at = 0.0  # when the pace last held something back
         self._woken_at = 0.0  # when somebody will see to what it holds; 0 = nobody will
         self._max_waiting = max_waiting
+        self._fleet = fleet
 
     # -- for the transport -----------------------------------------------------------------------------------------
 
@@ -283,6 +297,25 @@ class Hop:
             gevent.spawn(self._run)
 
     def _run(self) -> None:
+        place = self._fleet.enter(self.name) if self._fleet is not None else ""
+        if self._fleet is not None and not place:
+            self._carriers -= 1
+            self._connecting -= 1
+            self._look_again(time.monotonic())
+            return
+        try:
+            self._run_in_place()
+        finally:
+            if self._fleet is not None:
+                self._fleet.leave(place)
+
+    def _look_again(self, now: float) -> None:
+        """Other relays have all connections that there may be: it is not the next hop's fault, and theirs will end."""
+        self._crowded_until = self._held_at = now + FULL_S
+        if self._waiting:
+            gevent.spawn_later(FULL_S, self._wake)
+
+    def _run_in_place(self) -> None:
         carrier = None
         try:
             try:

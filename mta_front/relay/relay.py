@@ -16,11 +16,12 @@ from mta_front.relay.consumer import Consumer
 from mta_front.relay.delivery import Reporting
 from mta_front.relay.ourselves import Ourselves
 from mta_front.relay.reports import Reports
-from mta_front.relay.routing import Routing
+from mta_front.relay.routing import Routing, Share
 from mta_front.relay.schedule import Schedule
 from mta_front.settings.model import Settings
 from mta_front.store.errors import StoreError
 from mta_front.store.options import StoreOptions
+from mta_front.store.places import Places
 from mta_front.store.queue import Queue, QueueLinks
 from mta_front.store.turns import Turns
 
@@ -44,8 +45,11 @@ class Relay:
         names = [name, *(listener.server_name for listener in settings.listeners)]
         ourselves = Ourselves(names, [bind for listener in settings.listeners for bind in listener.addresses])
         paced = any(route.rate for route in settings.relay.routes)
-        self._turns = Turns(options, events) if paced else None
-        self._routing = Routing(settings.relay.routes, name, events, ourselves, self._turns)
+        few = any(route.fleet_connections for route in settings.relay.routes)
+        turns = Turns(options, events) if paced else None
+        places = Places(options, events) if few else None
+        self._shared = [shared for shared in (turns, places) if shared is not None]
+        self._routing = Routing(settings.relay.routes, name, events, ourselves, Share(turns, places))
         self._queues = [
             Queue(options, shard, consumer, settings.relay.lease_s, events, links=self._links)
             for shard in range(options.shards)
@@ -71,8 +75,8 @@ class Relay:
     def start(self) -> None:
         """Begin to relay; returns at once, whether the store is there or not."""
         self._links.start()
-        if self._turns is not None:
-            self._turns.start()
+        for shared in self._shared:
+            shared.start()
         for queue, consumer in zip(self._queues, self._consumers, strict=True):
             queue.start()
             consumer.start()
@@ -100,8 +104,8 @@ class Relay:
         for queue in self._queues:
             queue.close()
         self._links.close()
-        if self._turns is not None:
-            self._turns.close()
+        for shared in self._shared:
+            shared.close()
 
     def _look_forever(self) -> None:
         while True:

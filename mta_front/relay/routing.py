@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mta_front.domains import canonical_domain
 from mta_front.observe.events import Events
@@ -24,6 +25,32 @@ from mta_front.settings.routes import Route
 from mta_front.settings.values import Bind
 from mta_front.smtp.saslclient import CLIENT_METHODS
 from mta_front.store.entry import Entry
+from mta_front.store.places import Places
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What all relays of the fleet have together; None = each has it for itself."""
+
+    turns: Turns | None = None
+    places: Places | None = None
+
+
+_ALONE = Share()
+
+
+class _Few:
+    """So many connections to each next hop of a route."""
+
+    def __init__(self, places: Places, most: int) -> None:
+        self._places = places
+        self._most = most
+
+    def enter(self, name: str) -> str:
+        return self._places.enter(name, self._most)
+
+    def leave(self, place: str) -> None:
+        self._places.leave(place)
 
 
 class Routing:
@@ -35,14 +62,14 @@ class Routing:
         name: str,
         events: Events,
         ourselves: Ourselves | None = None,
-        turns: Turns | None = None,
+        share: Share = _ALONE,
     ) -> None:
-        """`ourselves`: where mail exchangers would lead back to us. `turns`: None = a rate is this process' alone."""
+        """`ourselves`: where mail exchangers would lead back to us. `share`: with other relays."""
         ourselves = ourselves or Ourselves([name])
         self._book = RouteBook(
             [Match(route.recipients, route.senders, route.users, route.listeners) for route in routes]
         )
-        self._transports = [_transport(route, name, events, ourselves, turns) for route in routes]
+        self._transports = [_transport(route, name, events, ourselves, share) for route in routes]
         self.patience_s = max((route.timeout_s for route in routes), default=0.0)
         """The longest that a transport waits for one answer."""
 
@@ -78,13 +105,13 @@ def _by_domain(recipients: Sequence[str]) -> Iterator[list[str]]:
     yield from groups.values()
 
 
-def _transport(route: Route, name: str, events: Events, ourselves: Ourselves, turns: Turns | None) -> Transport:
+def _transport(route: Route, name: str, events: Events, ourselves: Ourselves, share: Share) -> Transport:
     if route.transport == "discard":
         return DiscardTransport()
     if route.transport == "maildir":
         assert route.path is not None  # the settings see to it
         return MaildirTransport(route.path, name, events)
-    options = _options(route, name, turns)
+    options = _options(route, name, share)
     if route.transport == "http":
         return HttpTransport(_http(route, options), events)
     if route.transport == "mx":
@@ -114,6 +141,7 @@ def _http(route: Route, options: SmtpOptions) -> HttpOptions:
         options.trust,
         options.rate,
         options.turns,
+        options.fleet,
     )
 
 
@@ -124,7 +152,7 @@ def _target(route: Route, bind: Bind) -> Target:
     return Target(bind, bind.host, TlsPolicy(route.tls, tuple(route.tls_names) or (bind.host,)))
 
 
-def _options(route: Route, name: str, turns: Turns | None) -> SmtpOptions:
+def _options(route: Route, name: str, share: Share) -> SmtpOptions:
     credentials = None
     if route.username or route.password.get_secret_value() or route.password_file:
         credentials = Credentials(
@@ -145,7 +173,8 @@ def _options(route: Route, name: str, turns: Turns | None) -> SmtpOptions:
         secure=route.secure,
         send_proxy=route.send_proxy,
         rate=route.pace,
-        turns=turns,
+        turns=share.turns,
+        fleet=_Few(share.places, route.fleet_connections) if share.places and route.fleet_connections else None,
         max_waiting=route.max_waiting,
         credentials=credentials,
         trust=Trust(route.tls_ca, (route.tls_cert, route.tls_key) if route.tls_cert else None),

@@ -20,6 +20,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "url": ("http",),
     "max_messages": DIALLING,
     "max_waiting": DIALLING,
+    "fleet_connections": (*DIALLING, "http"),
     "rate": (*DIALLING, "http"),
     "source_address": DIALLING,
     "helo_name": DIALLING,

@@ -137,6 +137,9 @@ class Route(Section):
     )
     url: WebUrl = Field(default="", description="for http: where messages are posted to")
     max_connections: int = Field(default=20, ge=1, le=10_000, description="connections at once to one next hop")
+    fleet_connections: int = Field(
+        default=0, ge=0, description="connections at once to one next hop, of all relays of the fleet; 0 = no limit"
+    )
     max_messages: int = Field(
         default=1000, ge=1, le=1_000_000, description="messages over one connection; then another one"
     )

@@ -64,6 +64,11 @@ def turns(prefix: str, next_hop: str) -> str:
     return f"{prefix}:{{limits}}:turns:{next_hop}"
 
 
+def connections(prefix: str, next_hop: str) -> str:
+    """Zset: connections of all relays to this next hop -> until when they count, ms; beside the keys of limits."""
+    return f"{prefix}:{{limits}}:conns:{next_hop}"
+
+
 def fleet_secret(prefix: str) -> str:
     """String: random, made once; what all fronts derive from it is the same in each."""
     return f"{prefix}:secret"

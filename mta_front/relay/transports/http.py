@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Attempt
-from mta_front.relay.hop import Hop, Unreachable, in_turn
+from mta_front.relay.hop import Fleet, Hop, Unreachable, in_turn
 from mta_front.relay.sharedpace import Turns, pace_of
 from mta_front.relay.transports.carrier import IDLE_S
 from mta_front.relay.transports.opener import Credentials, Trust
@@ -50,6 +50,7 @@ class HttpOptions:
     trust: Trust
     rate: Rate | None = None
     turns: Turns | None = None
+    fleet: Fleet | None = None
 
 
 class HttpTransport:
@@ -68,6 +69,7 @@ class HttpTransport:
             lambda attempt, outcome: in_turn(attempt, time.monotonic(), outcome),
             events,
             pace=pace_of(options.rate, site.authority, options.turns),
+            fleet=options.fleet,
         )
 
     def deliver(self, attempt: Attempt) -> None:

@@ -16,7 +16,7 @@ from mta_front.net.dialer import Wire, WireError, dial
 from mta_front.net.tlswire import AnyWire, TlsWire
 from mta_front.proxybuild import build_v1, build_v2
 from mta_front.proxyproto import Endpoints
-from mta_front.relay.hop import Unreachable
+from mta_front.relay.hop import Fleet, Unreachable
 from mta_front.relay.sharedpace import Turns
 from mta_front.relay.tlspolicy import NO_TLS, TlsPolicy, Untrusted, judge
 from mta_front.settings.values import Bind
@@ -80,6 +80,7 @@ class SmtpOptions:
     rate: Rate | None = None
     turns: Turns | None = None
     max_waiting: int = 0
+    fleet: Fleet | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,4 +68,5 @@ def smtp_hop(
         events,
         pace=pace_of(options.rate, target.name, options.turns),
         max_waiting=options.max_waiting,
+        fleet=options.fleet,
     )
