@@ -6,14 +6,15 @@ before (see `handover`).
 
 from __future__ import annotations
 
+import contextlib
 import os
-import resource
 import selectors
 import socket
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mta_front.master import privileges
 from mta_front.master.backoff import Pace
 from mta_front.master.failure import CannotStart
 from mta_front.master.generation import Generation, key_files_of
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 PREDECESSOR_TIMEOUT_S = 10.0
 """How long a start waits for the children of a master that died: they end by themselves."""
 
-OPEN_FILES_MAX = 1 << 20
-"""fs.nr_open's default: what no process can pass without the administrator's doing."""
-
 
 class Holdings:
     """Of one master. `relay_only`: no listeners."""
@@ -45,26 +43,51 @@ class Holdings:
         self._data_dir = settings.server.data_dir.absolute()
         self._data_dir_lock: FileLock | None = None
         self._pid_file: FileLock | None = None
+        self._identity: privileges.Identity | None = None
         self.lanes: Lanes
         self.store: EmbeddedStore | None = None
         self.slots = Slots(settings.server.slots)
         self.admin_slots = Slots(1)
 
     def open(self) -> None:
-        """Take all. Raises CannotStart."""
+        """Take all; as root, for the user that we are to become. Raises CannotStart."""
         settings = self._settings
-        raise_open_files_limit()
-        self._data_dir_lock = hold_data_dir(self._data_dir)
-        self.lanes = self._open_lanes()
-        if not settings.store.url:
-            self.store = EmbeddedStore(settings, self._data_dir, self._pace, self._selector)
-            self.store.prepare()
+        self._identity = privileges.wanted(settings.server.user, settings.server.group)
+        privileges.raise_open_files_limit(settings)
+        self._make_data_dir()
+        with self._identity.acting() if self._identity else contextlib.nullcontext():
+            self._data_dir_lock = hold_data_dir(self._data_dir)
+            self.lanes = self._open_lanes()
+            if not settings.store.url:
+                self.store = EmbeddedStore(settings, self._data_dir, self._pace, self._selector)
+                self.store.prepare()
         self.slots.keep(self.slots.open([] if self._relay_only else settings.listeners, settings.server.backlog))
         self.admin_slots.keep(self.admin_slots.open(admin_doors(settings), settings.server.backlog))
         if settings.server.pid_file:
             self._pid_file = write_pid_file(settings.server.pid_file)
+        if self._identity:
+            for group in (*self.slots.groups, *self.admin_slots.groups):
+                if group.bind.kind == "unix":
+                    self._identity.own(group.bind.path)
         for group in (*self.slots.groups, *self.admin_slots.groups):
             log.logger().info("listening", listener=group.listener, address=str(group.bind), sockets=len(group.sockets))
+
+    def _make_data_dir(self) -> None:
+        """As root: the user may not be allowed to, where it lies."""
+        if self._identity:
+            try:
+                self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not any(self._data_dir.iterdir()):
+                    self._identity.own(self._data_dir)
+            except OSError as error:
+                raise CannotStart(os.EX_CANTCREAT, f"data_dir {self._data_dir}: {error.strerror}") from None
+
+    def drop_privileges(self) -> None:
+        """What needed root is done."""
+        if self._identity:
+            self._identity.become()
+            log.logger().info("privileges dropped", user=self._identity.name, uid=os.getuid(), gid=os.getgid())
+        privileges.forgo()
 
     def adopt(self, state: dict[str, Any]) -> None:
         """Take over what an earlier program of this process held. Raises CannotStart."""
@@ -136,11 +159,3 @@ class Holdings:
             code = os.EX_NOPERM if isinstance(error, PermissionError) else os.EX_CANTCREAT
             raise CannotStart(code, f"{error.filename}: {error.strerror}") from None
         return lanes
-
-
-def raise_open_files_limit() -> None:
-    """Take as many descriptors as we may: each session is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -9,6 +9,8 @@ import signal
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 
+PR_SET_NO_NEW_PRIVS = 38
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -18,3 +20,9 @@ def die_with(parent_pid: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     if os.getppid() != parent_pid:
         os._exit(os.EX_UNAVAILABLE)
+
+
+def allow_no_new_privileges() -> None:
+    """No program that this process or its children execute can have more rights than they. Raises OSError."""
+    if _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

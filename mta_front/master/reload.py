@@ -26,7 +26,7 @@ from mta_front.settings.faults import SettingsError
 if TYPE_CHECKING:
     from mta_front.config import Settings
 
-FIXED = ("data_dir", "pid_file")
+FIXED = ("data_dir", "pid_file", "user", "group")
 """What of `[server]` only a restart can change."""
 
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mta_front import __version__
-from mta_front.master import handover, status, succession
+from mta_front.master import handover, privileges, status, succession
 from mta_front.master.backoff import Pace
 from mta_front.master.child import MAINS, ChildContext, Kind, Main
 from mta_front.master.children import Children
@@ -65,6 +65,8 @@ def run(
         why = handover.refusal()
         print(why, file=sys.stderr)
         return os.EX_UNAVAILABLE if why else os.EX_OK
+    if not handover.is_adopting():
+        privileges.close_inherited()
     supervisor = Supervisor(
         settings, mains, pace or Pace(), on_ready, source, relay_only=relay_only, with_relay=with_relay or relay_only
     )
@@ -134,7 +136,8 @@ class Supervisor:
         else:
             self._held.open()
         self._log.info("master upgraded" if adopted else "master started", pid=self._pid, version=__version__)
-        generation = self._held.first_generation()
+        generation = self._held.first_generation()  # reads keys, which may be root's
+        self._held.drop_privileges()
         self._children = Children(
             self._mains, self._pace, self._held.lanes, self._selector, generation, self._close_in_child
         )

@@ -21,6 +21,10 @@ class Server(Section):
         validate_default=True,
         description="embedded store and run-time files; held by one master",
     )
+    user: str = Field(
+        default="", description='whom to run as, once the ports are bound; only when started as root; "" = no change'
+    )
+    group: str = Field(default="", description='its group; "" = that of the user')
     drain_grace_s: float = Field(
         default=5.0, ge=0, allow_inf_nan=False, description="from TERM (unready at once) until the first 421"
     )
