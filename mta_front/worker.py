@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +117,8 @@ def _serve(child: ChildContext) -> int:
             null_sender=settings.auth.null_sender,
         )
         reach.add(name, server.add(sock, options, front, tallies[name], limiting), sock)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: the collector need not walk through it while sessions wait
     server.start()
     lifeline.report(ready={"accepting": True})
     Watchdog(settings.server.block_warn_ms, lifeline.tell_standstill).start(child.stack_file)
