@@ -1,23 +1,26 @@
 """MTA-STS (RFC 8461): a domain says by HTTPS that its exchangers have TLS, which they are, and for how long that holds.
 
 What was fetched holds for its `max_age`, also while the domain's DNS or web server is away: else whoever can keep them
-from us could turn TLS off. It is fetched anew when the domain's TXT record has another id. It is kept in memory, so a
-relay that starts knows nothing until it has asked.
+from us could turn TLS off. It is fetched anew when the domain's TXT record has another id. It is kept in memory, and in
+the store, so that a relay that starts knows what others knew.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import gevent
 from gevent.event import Event
 
 from mta_front.relay.dns import Dns
 from mta_front.relay.web import Site, WebAnswer, WebConnection, WebError
+from mta_front.store.errors import StoreError
 from mta_front.tls.outbound import Outbound
 
 MAX_POLICY_BYTES = 65_536
@@ -28,6 +31,8 @@ FETCH_S = 15.0
 AGAIN_S = 300.0
 """After a fetch that failed none is tried for so long (§3.3)."""
 KEPT_MAX = 10_000
+FLEET_MAX_S = 30 * 86_400
+"""In the store a policy stays for so long at most, however long it is good: nobody may ever write there again."""
 
 Mode: TypeAlias = Literal["enforce", "testing", "none"]
 
@@ -87,6 +92,16 @@ class _Kept:
     again_at: float = 0.0
 
 
+class FleetPolicies(Protocol):
+    """`mta_front.store.policies.Policies`. Methods may wait, and raise StoreError."""
+
+    def load(self, domain: str) -> tuple[str, float] | None:
+        """What is kept of a domain, and for how many seconds it is good."""
+
+    def keep(self, domain: str, text: str, life_s: float) -> None:
+        """Keep it for so long."""
+
+
 class MtaSts:
     """Asks for policies and keeps them. `outbound`: whom to trust, those of the system; `clock`: monotonic seconds."""
 
@@ -96,11 +111,13 @@ class MtaSts:
         outbound: Callable[[], Outbound],
         port: int = 443,
         clock: Callable[[], float] = time.monotonic,
+        fleet: FleetPolicies | None = None,
     ) -> None:
         self._dns = dns
         self._outbound = outbound
         self._port = port
         self._clock = clock
+        self._fleet = fleet
         self._kept: dict[str, _Kept] = {}
         self._fetching: dict[str, Event] = {}
 
@@ -110,17 +127,19 @@ class MtaSts:
         while (fetching := self._fetching.get(domain)) is not None:
             fetching.wait()
         kept = self._kept.get(domain)
-        now = self._clock()
-        fresh = kept is not None and kept.policy is not None and now < kept.until_at
-        if version and not (fresh and kept and kept.version == version) and (kept is None or now >= kept.again_at):
+        if kept is None or self._is_outdated(kept, version):
             self._fetching[domain] = Event()
             try:
                 kept = self._refresh(domain, version, kept)
             finally:
                 self._fetching.pop(domain).set()
-        if kept is None or kept.policy is None or now >= kept.until_at:
-            return None
-        return kept.policy
+        return kept.policy if self._clock() < kept.until_at else None
+
+    def _is_outdated(self, kept: _Kept, version: str) -> bool:
+        """Whether there is another policy to be had."""
+        now = self._clock()
+        known = now < kept.until_at and kept.version == version
+        return bool(version) and not known and now >= kept.again_at
 
     def _version(self, domain: str) -> str:
         """The id in the TXT record; "" for none, or more than one, or one that cannot be read (§3.1)."""
@@ -131,10 +150,13 @@ class MtaSts:
         return match[1] if match else ""
 
     def _refresh(self, domain: str, version: str, kept: _Kept | None) -> _Kept:
-        if kept is None:
-            if len(self._kept) >= KEPT_MAX:
-                self._forget()
-            kept = self._kept[domain] = _Kept()
+        if kept is None or kept.version != version:
+            kept = self._load(domain) or kept or _Kept()
+        if domain not in self._kept and len(self._kept) >= KEPT_MAX:
+            self._forget()
+        self._kept[domain] = kept
+        if not self._is_outdated(kept, version):
+            return kept
         try:
             with gevent.Timeout(FETCH_S, WebError("no policy in time")):
                 policy = self._fetch(domain)
@@ -144,7 +166,26 @@ class MtaSts:
             return kept
         kept.policy, kept.version = policy, version
         kept.until_at = self._clock() + policy.max_age_s
+        if self._fleet is not None:
+            text = json.dumps({"id": version, "mode": policy.mode, "mx": policy.mx, "max_age": policy.max_age_s})
+            with contextlib.suppress(StoreError):
+                self._fleet.keep(domain, text, min(policy.max_age_s, FLEET_MAX_S))
         return kept
+
+    def _load(self, domain: str) -> _Kept | None:
+        """What another relay has fetched, or we before our restart."""
+        try:
+            found = self._fleet.load(domain) if self._fleet is not None else None
+        except StoreError:
+            return None
+        if found is None:
+            return None
+        try:
+            said = json.loads(found[0])
+            policy = Policy(said["mode"], int(said["max_age"]), tuple(map(str, said["mx"])))
+            return _Kept(policy, str(said["id"]), self._clock() + found[1])
+        except (ValueError, KeyError, TypeError):
+            return None
 
     def _fetch(self, domain: str) -> Policy:
         site = Site.of(f"https://mta-sts.{domain}:{self._port}/.well-known/mta-sts.txt")

@@ -22,6 +22,7 @@ from mta_front.settings.model import Settings
 from mta_front.store.errors import StoreError
 from mta_front.store.options import StoreOptions
 from mta_front.store.places import Places
+from mta_front.store.policies import Policies
 from mta_front.store.queue import Queue, QueueLinks
 from mta_front.store.turns import Turns
 
@@ -48,8 +49,10 @@ class Relay:
         few = any(route.fleet_connections for route in settings.relay.routes)
         turns = Turns(options, events) if paced else None
         places = Places(options, events) if few else None
-        self._shared = [shared for shared in (turns, places) if shared is not None]
-        self._routing = Routing(settings.relay.routes, name, events, ourselves, Share(turns, places))
+        asks = any(route.transport == "mx" and route.mta_sts for route in settings.relay.routes)
+        policies = Policies(options, events) if asks else None
+        self._shared = [shared for shared in (turns, places, policies) if shared is not None]
+        self._routing = Routing(settings.relay.routes, name, events, ourselves, Share(turns, places, policies))
         self._queues = [
             Queue(options, shard, consumer, settings.relay.lease_s, events, links=self._links)
             for shard in range(options.shards)

@@ -9,7 +9,7 @@ from mta_front.domains import canonical_domain
 from mta_front.observe.events import Events
 from mta_front.relay.attempt import Transport
 from mta_front.relay.dns import Dns
-from mta_front.relay.mtasts import MtaSts
+from mta_front.relay.mtasts import FleetPolicies, MtaSts
 from mta_front.relay.mxsecurity import MxSecurity
 from mta_front.relay.nexthop import Match, RouteBook, domain_of
 from mta_front.relay.ourselves import Ourselves
@@ -34,6 +34,7 @@ class Share:
 
     turns: Turns | None = None
     places: Places | None = None
+    policies: FleetPolicies | None = None
 
 
 _ALONE = Share()
@@ -115,15 +116,17 @@ def _transport(route: Route, name: str, events: Events, ourselves: Ourselves, sh
     if route.transport == "http":
         return HttpTransport(_http(route, options), events)
     if route.transport == "mx":
-        return _mx(route, options, ourselves, events)
+        return _mx(route, options, ourselves, events, share)
     hops = route.hops
     return SmtpTransport([_target(route, hop.bind) for hop in hops], options, events, [hop.weight for hop in hops])
 
 
-def _mx(route: Route, options: SmtpOptions, ourselves: Ourselves, events: Events) -> MxTransport:
+def _mx(route: Route, options: SmtpOptions, ourselves: Ourselves, events: Events, share: Share) -> MxTransport:
     dns = Dns(route.resolvers)
     # Policies are the world's business: no authority of our own can vouch for them
-    sts = MtaSts(dns, lambda: _SYSTEM.outbound) if route.mta_sts and route.tls != "none" else None
+    sts = None
+    if route.mta_sts and route.tls != "none":
+        sts = MtaSts(dns, lambda: _SYSTEM.outbound, fleet=share.policies)
     security = MxSecurity(route.tls, dns, dane=route.dane, sts=sts, port=route.port)
     return MxTransport(dns, security, options, ourselves, events, port=route.port, families=route.families)
 

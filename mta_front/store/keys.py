@@ -69,6 +69,11 @@ def connections(prefix: str, next_hop: str) -> str:
     return f"{prefix}:{{limits}}:conns:{next_hop}"
 
 
+def policy(prefix: str, domain: str) -> str:
+    """String: the domain's MTA-STS policy, as JSON; expires with it."""
+    return f"{prefix}:{{limits}}:sts:{domain}"
+
+
 def fleet_secret(prefix: str) -> str:
     """String: random, made once; what all fronts derive from it is the same in each."""
     return f"{prefix}:secret"

@@ -20,11 +20,14 @@ from mta_front.relay.mxsecurity import MxSecurity
 from mta_front.relay.ourselves import Ourselves
 from mta_front.relay.transports.mx import MxTransport
 from mta_front.relay.transports.opener import SmtpOptions, Trust
+from mta_front.store.options import StoreOptions
+from mta_front.store.policies import Policies
 from tests.dnsserver import DnsServer
 from tests.ports import free_port
 from tests.relay.attempts import Noted, Try, deliver
 from tests.relay.scripted import ScriptedHop, Talk
 from tests.relay.tlshops import TlsHop, server_context
+from tests.stores import Store
 from tests.tls.authority import Authority
 
 ENFORCE = "version: STSv1\r\nmode: enforce\r\nmx: mx.y.example\r\nmx: *.pool.example\r\nmax_age: 3600\r\n"
@@ -244,6 +247,35 @@ def test_a_site_that_is_silent_costs_its_time_and_no_more(
         sts = MtaSts(Dns([names.address]), lambda: trust.outbound, silent.port)
         with gevent.Timeout(3.0):
             assert sts.policy("y.example") is None
+
+
+def test_relays_share_what_one_has_fetched(names: DnsServer, site: PolicySite, trust: Trust, tmp_path: Path) -> None:
+    store = Store("valkey", tmp_path).start()
+    policies = Policies(StoreOptions(url=f"unix://{store.socket}"))
+    policies.start()
+
+    def started() -> MtaSts:
+        return MtaSts(Dns([names.address]), lambda: trust.outbound, site.port, fleet=policies)
+
+    assert started().policy("y.example") == parse_policy(ENFORCE)
+    assert started().policy("y.example") == parse_policy(ENFORCE)
+    assert len(site.paths) == 1
+    names.records["_mta-sts.y.example"] = []
+    assert started().policy("y.example"), "whoever hides the record does not turn it off"
+    names.records["_mta-sts.y.example"] = ['TXT "v=STSv1; id=2"']
+    site.body = ENFORCE.replace("enforce", "none")
+    policy = started().policy("y.example")
+    assert policy
+    assert policy.mode == "none"
+    assert len(site.paths) == 2
+    found = policies.load("y.example")
+    assert found
+    assert 3500 < found[1] <= 3600
+    policies.keep("y.example", "no JSON", 60.0)
+    assert started().policy("y.example"), "what cannot be read is fetched"
+    store.end()
+    assert started().policy("y.example"), "so is what cannot be asked for"
+    policies.close()
 
 
 def test_the_number_that_is_kept_is_bounded(sts: MtaSts, names: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
