@@ -14,6 +14,7 @@ from mta_front.commandline import DEFAULT_FILE, Exit, FileOption, load_settings,
 from mta_front.config import Loaded
 from mta_front.limits_cli import limits_app
 from mta_front.master import handover
+from mta_front.queue_cli import queue_app
 from mta_front.reloading import Source
 from mta_front.settings import render
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Show settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 app.add_typer(limits_app, name="limits")
+app.add_typer(queue_app, name="queue")
 
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Front workers; over server.workers.")

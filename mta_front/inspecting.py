@@ -1,4 +1,4 @@
-"""Looking into the limits' Redis from outside a worker: on the command line, and in the admin process.
+"""Looking into the store and the limits' Redis from outside a worker: on the command line, and in the admin process.
 
 What it imports makes connections: nothing of this may be imported by the master.
 """
@@ -14,6 +14,7 @@ from mta_front.master import valkey
 from mta_front.master.failure import CannotStart
 from mta_front.settings.limitoptions import limit_options
 from mta_front.store.errors import StoreDown, StoreError
+from mta_front.store.inspection import QueueInspector
 from mta_front.store.limits.admin import Inspector
 from mta_front.store.options import StoreOptions
 
@@ -37,10 +38,21 @@ def inspector_of(options: LimitOptions) -> Iterator[Inspector]:
         yield inspector
 
 
+@contextmanager
+def queue_inspector(settings: Settings, store_url: str = "") -> Iterator[QueueInspector]:
+    """An inspector of the queue; arguments as in `options_of`. Raises StoreError."""
+    options = StoreOptions.of(settings, store_url or settings.store.url or _running(settings))
+    with closing(QueueInspector(options)) as inspector:
+        yield inspector
+
+
 def _embedded(settings: Settings) -> str:
+    """The store's URL, or anything where the limits have a Redis of their own."""
+    return settings.limits.url or _running(settings)
+
+
+def _running(settings: Settings) -> str:
     """The URL of the store that a running master has in `data_dir`."""
-    if settings.limits.url:
-        return settings.limits.url  # the store is not asked
     directory = settings.server.data_dir.absolute() / "store"
     try:
         path = valkey.socket_path_in(directory)

@@ -33,7 +33,7 @@ def tables_of(items: Sequence[Item], now: float) -> Iterator[str]:
     for kind, columns in _COLUMNS.items():
         rows = [_row(item, now) for item in items if isinstance(item, kind)]
         if rows:
-            yield _table(columns, rows)
+            yield table_of(columns, rows)
 
 
 def _row(item: Item, now: float) -> tuple[str, ...]:
@@ -56,8 +56,8 @@ def duration(seconds: float) -> str:
     return f"{left}s"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Control characters are escaped: keys and reasons come from the network."""
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under their heads. Control characters are escaped: keys and reasons come from the network."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -211,6 +211,13 @@ class Queue:
             claim.deaths = deaths[claim.entry_id.encode()]
         return claims
 
+    def claim(self, entry_id: str) -> Claim | None:
+        """One message that no relay has in hand now; None when one has, or it is gone."""
+        expires_at = time.monotonic() + self.lease_s
+        fence = self._ask(scripts.claim(self.keys, self.consumer, self._lease_ms, entry_id), b"")
+        claims = self._read_claimed([entry_id.encode()], int(fence), expires_at) if fence else []
+        return claims[0] if claims else None
+
     def _read_claimed(self, entry_ids: list[bytes], fence: int, expires_at: float) -> list[Claim]:
         """Entries that are ours already. What fails here stays under its lease and is reclaimed when that expires."""
         claims = []

@@ -47,6 +47,11 @@ _COUNTS = Script("counts")
 _FORGET_CONSUMERS = Script("forget_consumers")
 _KEEP_HOUSE = Script("keep_house")
 
+_LIST = Script("list")
+_CLAIM = Script("claim")
+_REPLAY = Script("replay")
+_MEND = Script("mend")
+
 FOR_COMMITS = [_HAND_OVER.text]
 FOR_BODIES = [_OPEN_BODY.text, _SEEN.text, _COUNTS.text]
 FOR_RELAY = [
@@ -65,8 +70,10 @@ FOR_RELAY = [
         _COUNTS,
         _FORGET_CONSUMERS,
         _KEEP_HOUSE,
+        _CLAIM,
     )
 ]
+FOR_INSPECTION = [script.text for script in (_LIST, _REPLAY, _MEND)]
 
 
 # -- the front --------------------------------------------------------------------------------------------------------
@@ -214,6 +221,40 @@ def keep_house(keys: ShardKeys, consumer: str, lease_ms: int) -> Call:
 def forget_consumers(keys: ShardKeys, silence_ms: int, *leaving: str) -> Call:
     """Reply: how many were removed."""
     return Call(_FORGET_CONSUMERS.command([keys.queue], silence_ms, *leaving))
+
+
+def claim(keys: ShardKeys, consumer: str, lease_ms: int, entry_id: str) -> Call:
+    """Reply: the fence; b"" when a relay has it in hand, or it is gone."""
+    return Call(_CLAIM.command([keys.queue, keys.later, keys.lease], 0, consumer, lease_ms, entry_id), late=6)
+
+
+# -- inspection -------------------------------------------------------------------------------------------------------
+
+
+def list_queue(keys: ShardKeys, start: str, read: int, show: int, texts: Sequence[str | bytes] = ()) -> Call:
+    """Reply: the last entry read, then for each shown: entry, state, end, length of the body, the other fields."""
+    return Call(_LIST.command([keys.queue, keys.later, keys.lease], start, read, show, *texts))
+
+
+def list_dead(keys: ShardKeys, start: str, read: int, show: int, texts: Sequence[str | bytes] = ()) -> Call:
+    """As `list_queue`, of the dead letters."""
+    return Call(_LIST.command([keys.dead], start, read, show, *texts))
+
+
+def replay(keys: ShardKeys, entry_id: str, message_id: str, envelope: bytes) -> Call:
+    """Reply: 1, or 0 when there is no such dead letter."""
+    return Call(_REPLAY.command([keys.dead, keys.queue], entry_id, message_id, envelope))
+
+
+def drop_dead(keys: ShardKeys, entry_id: str, freed: Sequence[str]) -> Call:
+    """Reply: 1, or 0 when there is no such dead letter."""
+    return Call(_REPLAY.command([keys.dead, *freed], entry_id))
+
+
+def mend(keys: ShardKeys, mending: bool, idle_ms: int, entries: Sequence[str]) -> Call:
+    """Reply: for each entry b"", or what is wrong with it."""
+    named = [keys.queue, keys.later, keys.lease, keys.deaths]
+    return Call(_MEND.command(named, int(mending), idle_ms, *entries))
 
 
 def _flat(fields: Mapping[str, Any]) -> list[Any]:

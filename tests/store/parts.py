@@ -63,7 +63,8 @@ def until(condition: Callable[[], T], timeout_s: float = 5.0, message: str = "")
 
 def an_entry(upload: Upload, **fields: Any) -> Entry:
     """An envelope for it."""
-    return Entry(id=upload.id, received_at=time.time(), **({"mail_from": SENDER, "rcpt_to": [RECIPIENT]} | fields))
+    usual: dict[str, Any] = {"received_at": time.time(), "mail_from": SENDER, "rcpt_to": [RECIPIENT]}
+    return Entry(id=upload.id, **(usual | fields))
 
 
 def put(
