@@ -1,4 +1,4 @@
-"""What can be wrong with a queue, by accident or by hand, and how it is mended. In usual life nothing of it is there.
+"""What can be wrong with a queue, by accident or by hand, and how it is mended. In ordinary life none of it is there.
 
 Everything is judged again at the moment when it is mended, since relays and fronts go on meanwhile.
 """
