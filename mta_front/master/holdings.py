@@ -21,6 +21,7 @@ from mta_front.master.generation import Generation, key_files_of
 from mta_front.master.keyfiles import KeyFiles
 from mta_front.master.lanes import Lanes
 from mta_front.master.lock import FileLock, hold_data_dir, write_pid_file
+from mta_front.master.notify import given_sockets
 from mta_front.master.slots import Slots, admin_doors
 from mta_front.master.store import EmbeddedStore
 from mta_front.observe import log
@@ -61,8 +62,13 @@ class Holdings:
             if not settings.store.url:
                 self.store = EmbeddedStore(settings, self._data_dir, self._pace, self._selector)
                 self.store.prepare()
+        self.slots.given = given_sockets(os.environ)
         self.slots.keep(self.slots.open([] if self._relay_only else settings.listeners, settings.server.backlog))
         self.admin_slots.keep(self.admin_slots.open(admin_doors(settings), settings.server.backlog))
+        for address, sock in self.slots.given.items():
+            log.logger().warning("systemd opened a socket that no listener wants", address=address)
+            sock.close()
+        self.slots.given = {}
         if settings.server.pid_file:
             self._pid_file = write_pid_file(settings.server.pid_file)
         if self._identity:

@@ -97,15 +97,17 @@ def raise_open_files_limit(settings: Settings) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
     if soft < limit:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        with contextlib.suppress(OSError, ValueError):  # a filter of system calls may forbid it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     sessions = settings.server.max_connections
     limits = [listener.max_clients for listener in settings.listeners]
     if limits and all(limits):
         sessions = min(sessions, sum(limits))
-    if sessions + OWN_FILES > max(soft, limit):
+    if sessions + OWN_FILES > limit:
         log.logger().warning(
             "too few file handles: sessions beyond them will wait",
-            limit=max(soft, limit),
+            limit=limit,
             sessions=sessions,
             remedy="ulimit -n, or LimitNOFILE in the unit, or a lower server.max_connections",
         )

@@ -69,6 +69,8 @@ class Slots:
         self.groups: list[Group] = []
         self._chosen: frozenset[int] = frozenset()
         self._steers = True
+        self.given: dict[str, socket.socket] = {}
+        """Sockets that somebody else opened, by address: all slots share one."""
 
     def open(
         self, listeners: Iterable[Door], backlog: int, failed: Callable[[CannotStart], None] | None = None
@@ -102,6 +104,9 @@ class Slots:
             for sock in held.sockets:
                 sock.listen(backlog)  # it may be another than before
             return held.sockets
+        if given := self.given.pop(str(bind), None):
+            given.listen(backlog)
+            return [given]
         if bind.kind == "tcp":
             return open_tcp(bind, self.count, backlog)
         return [open_unix(bind, listener.unix_mode, backlog)]

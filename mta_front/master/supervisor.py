@@ -28,6 +28,7 @@ from mta_front.master.children import Children
 from mta_front.master.ending import Ending
 from mta_front.master.failure import CannotStart
 from mta_front.master.holdings import Holdings
+from mta_front.master.notify import Notify, listening_fds
 from mta_front.master.operations import Operations
 from mta_front.master.reload import Source
 from mta_front.master.signals import Signals
@@ -66,7 +67,7 @@ def run(
         print(why, file=sys.stderr)
         return os.EX_UNAVAILABLE if why else os.EX_OK
     if not handover.is_adopting():
-        privileges.close_inherited()
+        privileges.close_inherited(listening_fds(os.environ))
     supervisor = Supervisor(
         settings, mains, pace or Pace(), on_ready, source, relay_only=relay_only, with_relay=with_relay or relay_only
     )
@@ -114,6 +115,7 @@ class Supervisor:
         self._children: Children | None = None
         self._operations: Operations | None = None
         self._ending: Ending | None = None
+        self._notify = Notify(os.environ)
         self._told_at = 0.0
         self._handlers: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGTERM: self.handle_term,
@@ -228,6 +230,8 @@ class Supervisor:
             self._children.hand_out_certificates()
         if self._ending:
             self._ending.tick(now)
+        self._notify.tick(now)
+        self._tell_systemd()
         if self._on_ready and self._children.all_ready() and self._children.store_answered:
             on_ready, self._on_ready = self._on_ready, None
             on_ready()
@@ -241,6 +245,7 @@ class Supervisor:
         assert self._operations
         return min(
             self._operations.due_at(),
+            self._notify.due_at(),
             self._children.due_at(),
             self._children.generation.key_files.due_at(),
             self._held.store.due_at() if self._held.store else float("inf"),
@@ -333,6 +338,16 @@ class Supervisor:
             "store": store | {"answered": children.store_answered},
             "restarts": restarts,
         }
+
+    def _tell_systemd(self) -> None:
+        assert self._children
+        assert self._operations
+        if self._ending:
+            self._notify.state("STOPPING", "draining")
+        elif self._operations.reloading:
+            self._notify.state("RELOADING", "reloading")
+        elif self._children.all_ready() and self._children.store_answered:
+            self._notify.state("READY", f"serving, {len(self._children.of('worker'))} workers")
 
     # -- ending --------------------------------------------------------------------------------------------------
 

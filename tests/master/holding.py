@@ -19,7 +19,7 @@ class Holding:
 
     def __init__(self, address: tuple[str, int], count: int) -> None:
         self._address = address
-        self._count = count
+        self.count = count
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._hold, daemon=True)
         self._selector = selectors.DefaultSelector()
@@ -45,7 +45,7 @@ class Holding:
 
     def _hold(self) -> None:
         while not self._over.is_set():
-            while len(self._greeted) < self._count:
+            while len(self._greeted) < self.count:
                 self._connect()
             for key, _ in self._selector.select(0.05):
                 self._read(key.fileobj)  # type: ignore[arg-type]
