@@ -96,7 +96,6 @@ class Slots:
         except BaseException:
             self.drop(found)
             raise
-        self._chosen = frozenset()  # of what is new, nothing is chosen yet
         return found
 
     def _sockets(self, listener: Door, bind: Bind, backlog: int, held: Group | None) -> list[socket.socket]:
@@ -118,6 +117,7 @@ class Slots:
             if str(group.bind) not in kept:
                 group.close()
         self.groups = groups
+        self._chosen = frozenset()  # of what is new, nothing is chosen yet
 
     def drop(self, groups: list[Group]) -> None:
         """What `open` gave is not wanted: close what is new in it."""

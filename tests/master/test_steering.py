@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mta_front.config import Bind
+from mta_front.config import Bind, Listener
+from mta_front.master.slots import Slots
 from mta_front.master.sockets import open_tcp
 from mta_front.master.spread import Fit, chosen, covered
 from mta_front.master.steering import steer
@@ -33,6 +34,22 @@ def test_the_kernel_spreads_over_the_chosen_ones_and_nobody_else(numbers: set[in
         got = queued(sockets)
     assert set(got) == numbers
     assert min(got.values()) >= 25, "each about as many: 60 are expected, less than 25 come once in a million runs"
+
+
+def test_addresses_that_come_later_are_steered_too() -> None:
+    first, later = (Listener(name=name, bind=[f"127.0.0.1:{free_port()}"]) for name in ("first", "later"))
+    slots = Slots(4)
+    slots.keep(slots.open([first], 100))
+    slots.steer({1, 2})
+    both = slots.open([first, later], 100)
+    slots.steer({1, 2})  # as the loop does, while those who are to serve boot
+    slots.keep(both)
+    slots.steer({1, 2})
+    with ExitStack() as stack:
+        stack.callback(slots.close)
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(both[1].sockets[0].getsockname()))
+        assert set(queued(both[1].sockets)) == {1, 2}
 
 
 def queued(sockets: list[socket.socket]) -> Counter[int]:
