@@ -80,7 +80,7 @@ def fleet_secret(prefix: str) -> str:
 
 
 class LimitKeys:
-    """The keys of limits: one tag, so that a script may look at any of them. Parts are text without `:` but the last."""
+    """The keys of limits: one tag, so that a script may look at any of them. Only the last part may hold a `:`."""
 
     __slots__ = ("_base", "bans", "reasons", "swept", "workers")
 
