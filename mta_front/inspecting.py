@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 from mta_front.master import valkey
 from mta_front.master.failure import CannotStart
 from mta_front.settings.limitoptions import limit_options
+from mta_front.store.doctor import examine
 from mta_front.store.errors import StoreDown, StoreError
-from mta_front.store.inspection import QueueInspector
+from mta_front.store.inspection import QueueInspector, Wanted
 from mta_front.store.limits.admin import Inspector
 from mta_front.store.options import StoreOptions
 
 if TYPE_CHECKING:
     from mta_front.config import Settings
     from mta_front.store.limits.rules import LimitOptions
+
+__all__ = ["AWAY", "Wanted", "examine", "inspector_of", "options_of", "queue_inspector"]
 
 AWAY = (StoreError,)
 """What an inspector raises when its Redis does not do what it is asked."""

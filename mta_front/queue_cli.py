@@ -178,8 +178,8 @@ def doctor(
     """Look for what nobody would ever deliver or free: stranded and stuck messages, orphans, marks without messages."""
     from dataclasses import asdict
 
+    from mta_front.inspecting import examine
     from mta_front.queue_text import progress_bar
-    from mta_front.store.doctor import examine
 
     with _inspecting(config) as inspector:
         total = int(sum(counts["length"] for counts in inspector.stats()))
@@ -244,7 +244,7 @@ def _each(
 
 
 def _wanted(sender: str, recipient: str, next_hop: str, older: str, state: str) -> Wanted:
-    from mta_front.store.inspection import Wanted
+    from mta_front.inspecting import Wanted
 
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", older)
     if older and not found:
