@@ -4,17 +4,22 @@ sessions inside the killed worker.
 
 from __future__ import annotations
 
+import resource
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import settingsfile
 from tests.front import Front
 from tests.master.driven import QUICK, Driven
 from tests.master.holding import Holding
 from tests.master.knocking import Knocking
+from tests.ports import free_port
 from tests.processes import alive, kill, memory_bytes
 from tests.wait import until
 
@@ -102,6 +107,58 @@ def test_the_real_server_fails_nobody_at_a_reload(
     assert knocking.failures == []
     assert holding.failures == []
     figures(f"{hups} HUP of the real server: {knocking.answered} connections, slowest {knocking.slowest_s:.2f} s")
+
+
+class AsPid1(Front):
+    """The real server, the first process of a PID namespace of its own."""
+
+    def command(self) -> list[str]:
+        return ["unshare", "-pf", "--mount-proc", "--kill-child", *super().command()]
+
+    def await_whole(self, timeout_s: float = 20.0) -> None:
+        """The pids that it tells are those of its namespace."""
+        until(self.ready, timeout_s, "it is ready")
+
+    def first(self) -> int:
+        """Its pid as we see it."""
+        return next(pid for pid in self.tree() if is_first_in_namespace(pid))
+
+
+def is_first_in_namespace(pid: int) -> bool:
+    rows = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+    inner = next((row.split()[1:] for row in rows if row.startswith("NSpid:")), [])
+    return len(inner) > 1 and inner[-1] == "1"
+
+
+def test_as_pid_1_it_reloads_upgrades_and_ends_in_time_with_many_sessions(
+    tmp_path: Path, full: bool, figures: Callable[[str], None]
+) -> None:
+    if subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True).returncode:
+        pytest.skip("no right to make a PID namespace")
+    count = 10_000 if full else 500
+    server = {"workers": 2, "drain_timeout_s": 15.0}
+    front = AsPid1(tmp_path, settingsfile.settings(tmp_path, free_port(), free_port(), DISCARD, server=server)).start()
+    master = front.first()
+    for number, reloads in ((signal.SIGHUP, 1), (signal.SIGUSR2, 2)):
+        kill(master, number)
+        until(lambda n=reloads: count_of(front, "reloaded") == n, 60.0, number.name)  # type: ignore[misc]
+    until(front.ready, 20.0, "it is ready")
+    assert front.status()["pid"] == 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with Holding(front.address, count) as holding:
+            until(lambda: holding.open == count, 120.0, "all are there", every_s=0.1)
+            assert holding.failures == []
+            began_at = time.monotonic()
+            kill(master, signal.SIGTERM)
+            assert front.wait(30.0) == 0
+            took_s = time.monotonic() - began_at
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    front.assert_all_ended()
+    assert took_s < 15.0 + 5.0
+    figures(f"as PID 1: TERM with {count} sessions took {took_s:.1f} s, exit 0")
 
 
 def test_restarts_leave_nothing_behind(tmp_path: Path, full: bool, figures: Callable[[str], None]) -> None:
