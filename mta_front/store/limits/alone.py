@@ -57,14 +57,17 @@ class Alone:
         shares = [(key, rule.rate.share(self.fleet), amount) for rule, key, amount in question.rates]
         self._counts.take(shares, now)
 
+    def judged_by(self, subjects: Sequence[AuthSubject]) -> Sequence[AuthSubject]:
+        """Those of a guess that count: at an address where the user logged in before, the pair alone."""
+        return subjects[:1] if subjects and subjects[0].key in self._known else subjects
+
     def may_guess(self, rules: AuthRules, subjects: Sequence[AuthSubject], now: float) -> AuthVerdict:
         """A worker alone counts a guess when it is asked, and takes it back when it was good."""
         if rules.store_down == "closed":
             return AuthVerdict(False, "auth_failures", CLOSED_RETRY_S, "closed")
         if rules.store_down == "open":
             return AuthVerdict(True, mode="open")
-        known = subjects[:1] if subjects and subjects[0].key in self._known else subjects
-        shares = [(each, each.rate.share(self.fleet)) for each in known]
+        shares = [(each, each.rate.share(self.fleet)) for each in subjects]
         for each, share in shares:
             wait_s = self._counts.wait_s(each.key, share, 1, now)
             if wait_s:
@@ -72,17 +75,17 @@ class Alone:
         self._counts.take([(each.key, share, 1) for each, share in shares], now)
         return AuthVerdict(True, mode="local")
 
-    def guessed(self, rules: AuthRules, subjects: Sequence[AuthSubject], good: bool | None, now: float) -> AuthVerdict:
-        """What the backend said of a guess that was asked for here."""
+    def guessed(
+        self, rules: AuthRules, subjects: Sequence[AuthSubject], good: bool | None, now: float, *, asked_here: bool
+    ) -> AuthVerdict:
+        """What the backend said of a guess. `asked_here`: `may_guess` counted it for these subjects, as a failure."""
         if rules.store_down != "local":
             return AuthVerdict(bool(good), mode=rules.store_down, delay_s=0.0 if good else rules.tarpit_s[0])
-        if good is not False:
-            known = subjects[:1] if subjects and subjects[0].key in self._known else subjects
-            self._counts.take([(each.key, each.rate.share(self.fleet), -1) for each in known], now)
-        if good:
-            self.logged_in(subjects)
-            return AuthVerdict(True, mode="local")
-        return AuthVerdict(False, mode="local", delay_s=rules.tarpit_s[0])
+        failed = good is False
+        if failed != asked_here:
+            amount = 1 if failed else -1
+            self._counts.take([(each.key, each.rate.share(self.fleet), amount) for each in subjects], now)
+        return AuthVerdict(bool(good), mode="local", delay_s=rules.tarpit_s[0] if failed else 0.0)
 
     def logged_in(self, subjects: Sequence[AuthSubject]) -> None:
         """The user is known at his address from now on, also when the store is away."""
@@ -96,7 +99,3 @@ class Alone:
     def banned(self, names: Sequence[str], now: float) -> bool:
         """Whether one of them is."""
         return bool(self.bans) and any(self.bans.get(name, 0.0) > now for name in names)
-
-    def forget(self) -> None:
-        """The store's counts are true again."""
-        self._counts.forget()

@@ -151,7 +151,6 @@ class Life:
         self._write()
         now = time.monotonic()
         if self._breaker.settled(now):
-            self._alone.forget()
             self.mode = "shared"
             self._events.limits_mode("shared", "")
         if now >= self._rewrite_at:

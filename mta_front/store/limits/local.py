@@ -1,4 +1,8 @@
-"""What a worker counts by itself while the store is away: its share of each limit. Forgotten when the store is back."""
+"""What a worker counts by itself while the store is away: its share of each limit.
+
+What was counted stays when the store is back, until its time has passed: a store that is away again and again would
+else give everybody a new share each time.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +43,6 @@ class LocalCounts:
     def clear(self, key: str) -> None:
         """Forget what was counted of a key."""
         self._arrivals.pop(key, None)
-
-    def forget(self) -> None:
-        """All of it: the store's counts are true again."""
-        self._arrivals.clear()
 
 
 class Holds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from mta_front.store.limits.calls import Guess, Question
 from mta_front.store.limits.life import Life
 from mta_front.store.limits.local import Holds
 from mta_front.store.limits.rules import AuthRules, Group, LimitOptions
-from mta_front.store.limits.terms import AllTerms, Terms, named
+from mta_front.store.limits.terms import AllTerms, AuthSubject, Terms, named
 from mta_front.store.limits.verdict import AuthVerdict, Verdict, Who
 
 TURN_FIRST_S, TURN_LAST_S, TURN_MAX_S = 0.02, 0.5, 10.0  # how a guess waits for those before it
@@ -55,7 +55,7 @@ class Limits:
         self._busy_at = self._busy_s = 0.0  # when this thread's CPU time was read last, and what it was
         self._nothing = Question(keys, (), (), ())
         self._guesses: dict[str, Guess] = {}  # of sessions that wait for their backend
-        self._lone_guesses: set[str] = set()  # of which the store knows nothing
+        self._lone_guesses: dict[str, Sequence[AuthSubject]] = {}  # those of which the store knows nothing: who counts
         self._users: dict[str, tuple[str, ...]] = {}  # session -> the lease of its user
         store = replace(options.store, timeout_ms=options.timeout_ms)
         self._link = Link(store, "limits", _Ear(self), tag="limits", scripts=calls.TEXTS)
@@ -156,7 +156,7 @@ class Limits:
         verdict = self._may_guess(terms, guess, who.session)
         if not verdict.allowed:
             self._guesses.pop(who.session, None)
-            self._lone_guesses.discard(who.session)
+            self._lone_guesses.pop(who.session, None)
         decision = "refused" if not verdict.allowed else "delayed" if verdict.delay_s else "allowed"
         self._events.limit_decided(verdict.rule or "auth_failures", decision, verdict.mode)
         return verdict
@@ -168,10 +168,10 @@ class Limits:
             reply = self._ask(guess.ask(time.time()))
             if reply is None:
                 now = time.monotonic()
-                self._lone_guesses.add(session)
+                judged = self._lone_guesses[session] = self._alone.judged_by(guess.subjects)
                 if self._alone.banned((*terms.bans, guess.user_ban), now):
                     return AuthVerdict(False, "ban", BUSY_RETRY_S, "local")
-                return self._alone.may_guess(terms.auth or AuthRules(), guess.subjects, now)
+                return self._alone.may_guess(terms.auth or AuthRules(), judged, now)
             number, wait_ms = reply
             if number == 0:
                 if not wait_ms:
@@ -189,29 +189,31 @@ class Limits:
             pause_s = min(TURN_LAST_S, pause_s * 1.5)
 
     def authenticated(self, who: Who, name: str, good: bool | None) -> AuthVerdict:
-        """What the backend said; None: nothing, and nothing is counted.
+        """What the backend said; None: nothing, and nothing is counted. `name`: who it is, in the backend's words.
 
-        Good: the session holds a connection of the user `name` from now on, in place of the one of a login before, and
-        may be refused for want of one. Bad: never allowed, and `delay_s` says how late to answer.
+        Good: the session holds a connection of that user from now on, in place of the one of a login before, and may
+        be refused for want of one. Bad: never allowed, and `delay_s` says how late to answer.
         """
         session = who.session
         terms = self._all_terms.find(who.listener, who.address, who.trusted)
         guess = self._guesses.pop(session, None)
         if terms is None:
             return AuthVerdict(bool(good))
-        alone = session in self._lone_guesses
-        self._lone_guesses.discard(session)
+        alone = self._lone_guesses.pop(session, None)
         if guess is None:  # nobody asked whether he may (a login by certificate or XCLIENT): he takes his connection
             guess = Guess(self._keys, terms, name, "", f"{self._life.number}/{session}")
         if good is None:
-            if alone:
-                self._alone.guessed(terms.auth or AuthRules(), guess.subjects, None, time.monotonic())
+            if alone is not None:
+                rules = terms.auth or AuthRules()
+                self._alone.guessed(rules, alone, None, time.monotonic(), asked_here=True)
             elif not self._breaker.open:
                 self._post(guess.told(time.time(), None, self._nothing, self._life.number, session))
             return AuthVerdict(False)
-        return self._told(terms, guess, who, name, good)
+        return self._told(terms, guess, who, name, good, alone)
 
-    def _told(self, terms: Terms, guess: Guess, who: Who, name: str, good: bool) -> AuthVerdict:
+    def _told(
+        self, terms: Terms, guess: Guess, who: Who, name: str, good: bool, alone: Sequence[AuthSubject] | None
+    ) -> AuthVerdict:
         session, life = who.session, self._life.number
         rules = terms.auth or AuthRules()
         wanted = Question(self._keys, (), *terms.login(name)) if good else self._nothing
@@ -220,11 +222,14 @@ class Limits:
             self._leave_user(session)
             self._holds.add(session, keys)
             self._users[session] = keys
-            self._alone.logged_in(guess.subjects)
         reply = self._ask(guess.told(time.time(), good, wanted, life, session))
         now = time.monotonic()
+        if reply is None or alone is not None:
+            judged = self._alone.judged_by(guess.subjects) if alone is None else alone
+            verdict = self._alone.guessed(rules, judged, good, now, asked_here=alone is not None)
+        if good:
+            self._alone.logged_in(guess.subjects)
         if reply is None:
-            verdict = self._alone.guessed(rules, guess.subjects, good, now)
             if good:
                 had = self._alone.decide(wanted, now)
                 verdict = AuthVerdict(had.allowed, had.rule, had.retry_after_s, had.mode)

@@ -220,6 +220,40 @@ def test_failed_logins_while_it_is_away_are_counted_by_the_worker(
     assert limits.authenticated(who(2), "bob", True).allowed
 
 
+def test_who_logs_in_while_it_is_away_locks_nobody_out(store: Store, make_limits: Callable[..., Limits]) -> None:
+    few, many = Rate.parse("10/10m"), Rate.parse("50/10m")
+    limits = make_limits(store, AuthRules(per_address=few, per_user=few, per_pair=many))
+    asked_before = who("before")
+    assert limits.authenticating(asked_before, "first").allowed
+    store.kill_now()
+    until(lambda: limits.mode == "degraded")
+    assert limits.authenticated(asked_before, "first", True).allowed
+    for number in range(30):
+        assert limits.authenticating(who(number), f"user{number}").allowed
+        assert limits.authenticated(who(number), f"user{number}", True).allowed
+    asked_meanwhile = [who(f"m{number}") for number in range(5)]
+    assert all(limits.authenticating(each, "alice").allowed for each in asked_meanwhile)
+    store.start()
+    until(lambda: limits.mode == "shared", 10.0)
+    assert all(limits.authenticated(each, "alice", True).allowed for each in asked_meanwhile)
+    store.kill_now()
+    until(lambda: limits.mode == "degraded")
+    guesses = [limits.authenticating(who(f"g{number}"), "bob").allowed for number in range(11)]
+    assert guesses == [True] * 10 + [False], "nothing of the good ones is left"
+
+
+def test_a_store_that_is_away_again_and_again_gives_no_new_shares(
+    store: Store, make_limits: Callable[..., Limits]
+) -> None:
+    limits = make_limits(store, a_rate("messages", "address", "3/1h"))
+    for allowed in ([True] * 3 + [False], [False] * 4):
+        store.kill_now()
+        until(lambda: limits.mode == "degraded")
+        assert [limits.spend(who(), "messages").allowed for _ in range(4)] == allowed
+        store.start()
+        until(lambda: limits.mode == "shared", 10.0)
+
+
 def test_there_is_no_store_from_the_start(
     store: Store, make_limits: Callable[..., Limits], events: LimitsRecorder
 ) -> None:
