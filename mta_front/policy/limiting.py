@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from mta_front.domains import canonical_domain
 from mta_front.hooks import Reject, refusing
+from mta_front.policy.auth.backend import SCRAM_METHODS
 from mta_front.smtp import replies
 from mta_front.smtp.replies import Reply
-from mta_front.store.limits.verdict import Who
+from mta_front.store.limits.verdict import AuthVerdict, Who
 
 if TYPE_CHECKING:
     from mta_front.hooks import Address, Credentials, Session
@@ -78,25 +79,27 @@ class Limiting:
 
         A `Reject` is a wrong guess; anything else that is raised says nothing about the credentials, and counts for
         nothing: a backend that is away, or a client that left in the middle.
+
+        With SCRAM the guess begins when the client's proof is there. Else whoever begins many exchanges and goes on
+        with none would have all the guesses in hand that a user may fail, and the user himself none.
         """
-        limits, who = self._limits, _who(session)
-        name = credentials.username
-        verdict = limits.authenticating(who, name)
-        if not verdict.allowed:
-            raise refusing(replies.NOT_NOW if verdict.rule in _OF_THE_CONNECTION else replies.AUTH_NOT_NOW)
+        guess = _Guess(self._limits, credentials, _who(session))
+        if credentials.method in SCRAM_METHODS and credentials.ask is not None:
+            credentials.ask = guess.behind(credentials.ask)
+        else:
+            guess.begin()
+        user = None
         good: bool | None = None
         try:
-            if verdict.delay_s:
-                credentials.hold_back(verdict.delay_s)
             user = verify()
+            guess.begin()
             good = True
         except Reject:
+            guess.begin()  # refused without a proof: it was a guess at a name
             good = False
             raise
         finally:
-            verdict = limits.authenticated(who, name, good)
-            if good is False and verdict.delay_s:
-                credentials.hold_back(verdict.delay_s)
+            verdict = guess.end(good, _id(user))
         if not verdict.allowed:  # this user has logged in too often, or has as many connections as it may have
             raise refusing(replies.AUTH_NOT_NOW if verdict.rule == "connection_rate.per_user" else replies.NOT_NOW)
         return user
@@ -146,10 +149,53 @@ class Limiting:
             self._limits.charge(who, "bytes", -declared, domain)
 
 
+class _Guess:
+    """One attempt to log in, from when it may be judged to what came of it."""
+
+    def __init__(self, limits: Limits, credentials: Credentials, who: Who) -> None:
+        self._limits = limits
+        self._credentials = credentials
+        self._who = who
+        self._begun = False
+
+    def begin(self) -> None:
+        """May it be judged? Once asked and allowed, it is. Raises what the client hears if not."""
+        if self._begun:
+            return
+        verdict = self._limits.authenticating(self._who, self._credentials.username)
+        if not verdict.allowed:
+            raise refusing(replies.NOT_NOW if verdict.rule in _OF_THE_CONNECTION else replies.AUTH_NOT_NOW)
+        self._begun = True
+        if verdict.delay_s:
+            self._credentials.hold_back(verdict.delay_s)
+
+    def behind(self, ask: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+        """`ask`, with the guess begun behind the client's first answer, which is its proof."""
+
+        def answered(challenge: bytes) -> bytes:
+            answer = ask(challenge)
+            self.begin()
+            return answer
+
+        return answered
+
+    def end(self, good: bool | None, user: str) -> AuthVerdict:
+        """What came of it; `user`: who has logged in, which a token or a backend may know better than the client."""
+        if not self._begun:
+            return AuthVerdict(False)
+        verdict = self._limits.authenticated(self._who, user if good else self._credentials.username, good)
+        if good is False and verdict.delay_s:
+            self._credentials.hold_back(verdict.delay_s)
+        return verdict
+
+
+def _id(user: Any) -> str:
+    return "" if user is None else str(getattr(user, "id", user))
+
+
 def _who(session: Session) -> Who:
     """The address that XCLIENT named, or a proxy that spoke for itself, counts like any, and is in no network that the
     settings know (DECISIONS W10, W12): then there is no `trust_address`.
     """
     trusted = session.trust_address
-    user = "" if session.user is None else str(getattr(session.user, "id", session.user))
-    return Who(session.id, session.listener, trusted or session.remote_address, user, bool(trusted))
+    return Who(session.id, session.listener, trusted or session.remote_address, _id(session.user), bool(trusted))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from signal import SIGTERM
+from typing import Any
 
 import pytest
 
 from tests.front import Front
-from tests.limits.fleet import WITH_USERS, a_front, greeted, limits, login
-from tests.smtp_talk import Silence
+from tests.limits.fleet import WITH_USERS, a_front, greeted, held, limits, login
+from tests.smtp_talk import Silence, Talk
 from tests.stores import Store
 
 FASTER = {
@@ -27,6 +31,9 @@ FASTER = {
 """What `serve` has by default, a hundred times as fast."""
 SLOWER = {"lockout_s": [60], "tarpit_s": 0.0, "tarpit_max_s": 0.0}
 """Who is locked out stays it as long as a test."""
+
+SCRAM: dict[str, Any] = {"listener": {"auth_methods": ["PLAIN", "SCRAM-SHA-256"]}}
+TOKENS: dict[str, Any] = {"listener": {"auth_methods": ["PLAIN", "OAUTHBEARER"]}}
 
 HOME = "203.0.113.1"
 
@@ -82,6 +89,48 @@ def test_success_clears_the_pair_and_only_failures_count(tmp_path: Path, store: 
             talk.expect("*", 501)
             talk.expect("AUTH NONSENSE x", 504)
     assert [guess(front, HOME)[:3] for _ in range(4)] == ["535", "535", "535", "454"]
+
+
+def test_who_only_begins_an_exchange_keeps_nobody_out(tmp_path: Path, store: Store) -> None:
+    """With SCRAM a guess is one when its proof is there: then it counts, and not before."""
+    rates = {"per_address": "", "per_user": "3/1h", "per_pair": "2/1h"}
+    front = a_front(tmp_path / "pod", store, limits(auth_failures=SLOWER | rates), **WITH_USERS | SCRAM).start()
+    with ExitStack() as stack:
+        begun = [stack.enter_context(greeted(front, f"192.0.2.{number}")) for number in range(1, 7)]
+        nonces = [_begin_scram(talk) for talk in begun]
+        began_at = time.monotonic()
+        assert guess(front, HOME, password="correct horse").startswith("235")
+        assert time.monotonic() - began_at < 5.0, "it waited for the others"
+        begun[0].expect("*", 501)
+        heard = [_prove_nothing(talk, nonce) for talk, nonce in zip(begun[1:], nonces[1:], strict=True)]
+        assert heard[:3] == [535] * 3
+        assert _prove_nothing(begun[1], _begin_scram(begun[1])) == 454, "the user is locked out"
+        assert guess(front, HOME, password="correct horse").startswith("235")
+
+
+def _begin_scram(talk: Talk) -> str:
+    """AUTH, up to the server's challenge. The nonce that was agreed on."""
+    begun = talk.expect(f"AUTH SCRAM-SHA-256 {b64encode(b'n,,n=user,r=mine').decode()}", 334)
+    nonce = re.match("r=([^,]+),", b64decode(begun.text).decode())
+    assert nonce is not None
+    return nonce[1]
+
+
+def _prove_nothing(talk: Talk, nonce: str) -> int:
+    proof = b64encode(bytes(32)).decode()
+    return talk.command(b64encode(f"c=biws,r={nonce},p={proof}".encode()).decode()).code
+
+
+def test_connections_of_a_user_are_his_whatever_he_calls_himself(tmp_path: Path, store: Store) -> None:
+    """An alias is no second user, and those whose tokens say who they are are not all one."""
+    given = limits(connections={"per_address": 0, "per_user": 1})
+    front = a_front(tmp_path / "pod", store, given, **WITH_USERS | TOKENS).start()
+    with greeted(front) as talk, greeted(front) as alias, greeted(front) as one, greeted(front) as other:
+        talk.expect(login("user1@a.example"), 235)
+        assert alias.command(login("user1@b.example")).code == 421
+        for each, token in ((one, "token1"), (other, "token2")):
+            each.expect("AUTH OAUTHBEARER " + b64encode(f"n,,\x01auth=Bearer {token}\x01\x01".encode()).decode(), 235)
+        assert (held(store, "user1"), held(store, "token1"), held(store, "token2")) == (1, 1, 1)
 
 
 def test_a_late_answer_doubles_and_a_drain_waits_for_none(tmp_path: Path, store: Store) -> None:

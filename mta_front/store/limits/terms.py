@@ -134,7 +134,9 @@ class Terms:
         return found
 
     def login(self, user: str) -> tuple[list[Bound], list[Spent]]:
-        """What a user's login takes: one of his connections, and of their rate."""
+        """What a user's login takes: one of his connections, and of their rate. Nothing, if he has no name."""
+        if not user:
+            return [], []
         name = named(user)
         rates = [each for each in self._plan.rates.get("connection_rate", ()) if each[0].subject == "user"]
         return (
