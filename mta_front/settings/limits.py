@@ -246,7 +246,7 @@ class Limits(Section):
         description='without that Redis: "open" = no limit, "closed" = nobody, "local" = each worker its share',
     )
     timeout_ms: int = Field(default=250, ge=10, le=10_000, description="longest wait for that Redis in a session")
-    slow_ms: int = Field(default=50, ge=1, le=10_000, description="answers that are slower count as no answer")
+    slow_ms: int = Field(default=100, ge=1, le=10_000, description="answers that are slower count as no answer")
     lease_s: float = Field(
         default=30.0, ge=2, le=3600, allow_inf_nan=False, description="sessions of a dead worker count for so long"
     )

@@ -74,7 +74,7 @@ class TestWhatHolds:
         )
         assert found.exempt == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
         assert (found.ipv4_prefix, found.ipv6_prefix) == (32, 64)
-        assert (found.timeout_ms, found.slow_ms, found.lease_s) == (250, 50, 30.0)
+        assert (found.timeout_ms, found.slow_ms, found.lease_s) == (250, 100, 30.0)
 
     def test_every_key(self, tmp_path: Path) -> None:
         text = """

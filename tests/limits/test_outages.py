@@ -31,7 +31,7 @@ class Limited:
         given = limits(
             url=self.slowly.url,
             timeout_ms=int(TIMEOUT_S * 1000),
-            slow_ms=50,
+            slow_ms=100,  # as it is by default, too
             connections={"per_address": 50, "per_user": 0, "store_down": "local"},
             messages={"per_address": "1000/1m", "store_down": "closed"},
             recipients={"per_address": "1/1h", "store_down": "open"},

@@ -160,7 +160,7 @@ class LimitOptions:
     ipv4_prefix: int = 32  # clients whose first so many bits are equal are one client
     ipv6_prefix: int = 64
     timeout_ms: int = 250  # no session waits longer for the store, whatever it asks
-    slow_ms: int = 50  # a store that takes longer, in the median, counts as away
+    slow_ms: int = 100  # a store that takes longer, in the median, counts as away
     lease_s: float = 30.0  # after so long what a dead worker held is free
 
     def rules_for(self, listener: str, address: str, *, trusted: bool = True) -> Rules | None:
