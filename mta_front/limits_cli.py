@@ -95,6 +95,8 @@ def ban(
     with _inspecting(config) as inspector:
         made = inspector.ban(_subject(key, user), key, reason, seconds)
         _print([made], as_json_)
+        if made.subject == "address" and inspector.exempts(made.key):
+            print(f"{key}: is in exempt of [limits], so that this ban refuses nobody", file=sys.stderr)
 
 
 @limits_app.command()

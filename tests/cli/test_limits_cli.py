@@ -228,6 +228,13 @@ class TestWithoutAServer:
             assert words in " ".join(result.lines), (arguments, result.lines)
             assert "Traceback" not in " ".join(result.lines)
 
+    def test_a_ban_where_none_holds(self, tmp_path: Path, store: Store) -> None:
+        put(tmp_path, f"[limits]\nurl = '{store.url}'\nexempt = ['10.0.0.0/8', '2001:db8::/32']\n")
+        for key in ("::ffff:10.0.0.1", "10.1.0.0/16", "2001:db8::1"):
+            [line] = run(tmp_path, "limits", "ban", key, "--reason", "x").lines
+            assert line == f"{key}: is in exempt of [limits], so that this ban refuses nobody"
+        assert run(tmp_path, "limits", "ban", "11.0.0.1", "--reason", "x").lines == []
+
     def test_a_user_whose_name_looks_like_an_address(self, tmp_path: Path, store: Store) -> None:
         put(tmp_path, f"[limits]\nurl = '{store.url}'\n")
         assert run(tmp_path, "limits", "ban", "192.0.2.1", "--user", "--reason", "x").code == 0
