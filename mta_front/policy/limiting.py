@@ -11,6 +11,7 @@ knows the difference.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from mta_front.domains import canonical_domain
@@ -41,7 +42,8 @@ class Limiting:
         self._limits = limits
         self._unseen = unseen
         self._present: dict[str, Who] = {}  # by the session's id: who holds what
-        self._declared: dict[str, tuple[int, Who, str]] = {}  # octets that MAIL declared and that were spent; by whom
+        # octets that MAIL declared and that were spent; by whom, for which domain, when
+        self._declared: dict[str, tuple[int, Who, str, float]] = {}
 
     # -- for the pump: see net.guard.Guard -----------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class Limiting:
         if not self._limits.spend_all(who, amounts, domain).allowed:
             raise refusing(replies.MAIL_NOT_NOW)
         if "bytes" in amounts:
-            self._declared[session.id] = amounts["bytes"], who, domain
+            self._declared[session.id] = amounts["bytes"], who, domain, monotonic()
 
     def recipient(self, session: Session) -> None:
         """RCPT, that is otherwise accepted; the domain is the sender's."""
@@ -132,9 +134,9 @@ class Limiting:
     def message(self, session: Session, size_bytes: int) -> None:
         """A message is ours: what came beyond what was declared is charged, or given back. Nobody waits for that."""
         if self._declared:
-            declared, who, domain = self._declared.pop(session.id)
+            declared, who, domain, at = self._declared.pop(session.id)
             if declared != size_bytes:
-                self._limits.charge(who, "bytes", size_bytes - declared, domain)
+                self._limits.charge(who, "bytes", size_bytes - declared, domain, monotonic() - at)
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -145,8 +147,8 @@ class Limiting:
 
     def _give_back(self, session: Session) -> None:
         if session.id in self._declared:
-            declared, who, domain = self._declared.pop(session.id)
-            self._limits.charge(who, "bytes", -declared, domain)
+            declared, who, domain, at = self._declared.pop(session.id)
+            self._limits.charge(who, "bytes", -declared, domain, monotonic() - at)
 
 
 class _Guess:

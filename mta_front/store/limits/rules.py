@@ -76,6 +76,10 @@ class Rate:
         """What a whole burst costs, µs."""
         return self.cost_us(self.burst)
 
+    def within(self, seconds: float) -> int:
+        """How many come back in so long."""
+        return int(seconds * self.count / self.period_s)
+
     def share(self, workers: int) -> Rate:
         """The part of one of so many workers, rounded up."""
         return Rate(-(-self.count // workers), self.period_s, -(-self.burst // workers))

@@ -122,9 +122,12 @@ class Limits:
             return Verdict(True)
         return self._decide(question, who.session, tuple(amounts))
 
-    def charge(self, who: Who, group: Group, amount: int, domain: str = "") -> None:
-        """Count what happened already: refuses nobody, does not wait. Less than 0: given back."""
-        question = self._spent(who, {group: amount}, domain, charged=True)
+    def charge(self, who: Who, group: Group, amount: int, domain: str = "", ago_s: float = 0.0) -> None:
+        """Count what happened already: refuses nobody, does not wait. Less than 0: given back, of what was spent so
+        long ago. What has come back by itself since is not given back twice: else whoever declares much and waits
+        would save up more than a burst.
+        """
+        question = self._spent(who, {group: amount}, domain, charged=True, ago_s=ago_s)
         if question is None or not amount:
             return
         if self._breaker.open:
@@ -132,13 +135,17 @@ class Limits:
         else:
             self._post(question.call(self._life.number, who.session))
 
-    def _spent(self, who: Who, amounts: Mapping[Group, int], domain: str, *, charged: bool = False) -> Question | None:
+    def _spent(
+        self, who: Who, amounts: Mapping[Group, int], domain: str, *, charged: bool = False, ago_s: float = 0.0
+    ) -> Question | None:
         terms = self._all_terms.find(who.listener, who.address, who.trusted)
         if terms is None:
             return None
         rates = terms.spent(amounts, who.user, domain)
         if not rates:
             return None
+        if ago_s:
+            rates = [(rule, key, min(amount + rule.rate.within(ago_s), max(0, amount))) for rule, key, amount in rates]
         bans = (*terms.bans, f"user:{named(who.user)}") if who.user else terms.bans
         return Question(self._keys, () if charged else bans, (), rates, charged=charged)
 

@@ -82,6 +82,20 @@ def test_what_happened_already_is_charged_and_what_was_too_much_given_back(
     assert 35_000 < limits.spend(who(), "bytes", 1).retry_after_s < 37_000
 
 
+def test_nobody_saves_up_more_than_a_burst_by_what_is_given_back(
+    store: Store, make_limits: Callable[..., Limits]
+) -> None:
+    limits = make_limits(store, a_rate("bytes", "address", "100/1h"))
+    assert limits.spend(who(), "bytes", 100).allowed
+    limits.charge(who(), "bytes", -100, ago_s=1800)  # half of it has come back by itself
+    assert not limits.spend(who(), "bytes", 55).allowed
+    assert limits.spend(who(), "bytes", 50).allowed
+    limits.charge(who(), "bytes", -100, ago_s=36_000)
+    assert not limits.spend(who(), "bytes", 5).allowed
+    limits.charge(who(), "bytes", 30, ago_s=36_000)  # what came beyond what was declared
+    assert 1000 < limits.spend(who(), "bytes", 1).retry_after_s < 1200
+
+
 def test_listeners_with_a_limit_of_their_own_count_apart(store: Store, make_limits: Callable[..., Limits]) -> None:
     limits = make_limits(store, a_rate("messages", "address", "2/1h", scope="mx"), AtOnce("address", 1, scope="mx"))
     keys = LimitKeys("mta")
