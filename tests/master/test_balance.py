@@ -30,7 +30,7 @@ def test_long_sessions_are_within_20_percent(
     front = Driven(tmp_path, server={"workers": workers}).start()
     mean = SESSIONS / workers
     worst = 0.0
-    for run in range(20 if full else 4):
+    for run in range(20 if full else 3):
         counts = Counter[int]()
         with ExitStack() as stack:
             began_at = time.monotonic()

@@ -49,7 +49,7 @@ def test_reloads_upgrades_and_more_or_fewer_workers_fail_nobody(
     busy: Callable[..., Driven], full: bool, figures: Callable[[str], None]
 ) -> None:
     front = busy()
-    hups, workers, upgrades = (50, 20, 10) if full else (4, 4, 2)
+    hups, workers, upgrades = (50, 20, 10) if full else (2, 2, 2)
     with Holding(front.address, 500 if full else 100) as holding, Knocking(front.address) as knocking:
         for _ in range(hups):
             ask_for(front, signal.SIGHUP, "reloaded")
@@ -100,7 +100,7 @@ def test_the_real_server_fails_nobody_at_a_reload(
     serve: Callable[..., Front], full: bool, figures: Callable[[str], None]
 ) -> None:
     front = serve(DISCARD, server={"workers": 2})
-    hups = 20 if full else 3
+    hups = 20 if full else 2
     with Holding(front.address, 200 if full else 50) as holding, Knocking(front.address, rate_s=100.0) as knocking:
         for _ in range(hups):
             ask_for(front, signal.SIGHUP, "reloaded")
