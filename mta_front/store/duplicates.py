@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+import gevent
+
 from mta_front.store import scripts
 from mta_front.store.batch import Call
 from mta_front.store.entry import Entry
@@ -24,6 +26,9 @@ __all__ = ["Hasher", "Remembered", "Seen", "key_of"]
 
 SEEN_MAX = 500
 """Records that one call removes."""
+
+GATHER_S = 0.005
+"""So long a call waits for more: each is an fsync. Only to other workers a record is there meanwhile."""
 
 
 class _Slow:
@@ -44,7 +49,7 @@ except ImportError:
 """64 bits are enough: only messages of one client to the same recipients are ever compared, and only for an hour."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Remembered:
     """A record: the message `id` under `key`, of a shard."""
 
@@ -77,7 +82,8 @@ class Seen:
         self._seen[remembered.key] = remembered.id
         self._waiting.setdefault(remembered.shard, []).append(remembered)
         if remembered.shard not in self._under_way:
-            self._send(remembered.shard)
+            self._under_way.add(remembered.shard)
+            gevent.spawn_later(GATHER_S, self._send, remembered.shard)
 
     def id_of(self, key: str) -> str:
         """The message that may still be recorded there although its 250 was seen; "" when there is none."""
@@ -93,9 +99,9 @@ class Seen:
             self._under_way.discard(shard)
             self._forget(some)
             if shard in self._waiting:
-                self._send(shard)
+                self._under_way.add(shard)
+                gevent.spawn_later(GATHER_S, self._send, shard)
 
-        self._under_way.add(shard)
         sent = False
         with contextlib.suppress(StoreError):  # the store is away: the records expire
             self._post(shard, scripts.seen([one.key for one in some], [one.id for one in some], answered))

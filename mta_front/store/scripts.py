@@ -79,7 +79,7 @@ FOR_INSPECTION = [script.text for script in (_LIST, _REPLAY, _MEND)]
 # -- the front --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Memory:
     """How a hand-over is remembered. `seen_id`: not a first copy, since its client has seen the 250."""
 
