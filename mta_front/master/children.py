@@ -68,6 +68,8 @@ class Children:
         """Some child has had an answer from the store since the master started."""
         self.changed = True
         """Something happened that the admin should know."""
+        self.recounted = False
+        """A worker said how many sessions it has, since the admin was told."""
 
     # -- places --------------------------------------------------------------------------------------------------
 
@@ -326,6 +328,7 @@ class Children:
         match report:
             case {"sessions": int(sessions)}:
                 child.sessions = sessions
+                self.recounted = True
             case {"ready": {"accepting": bool(accepting)}}:
                 self._note_ready(place, child, accepting, now)
             case {"store": {"answered": bool(answered)}}:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 TICK_S = 1.0
 """The longest wait of the loop, and the longest that the admin goes without news."""
 
+RECOUNT_S = 0.1
+"""The longest that the admin goes without new counts of sessions."""
+
 STANDSTILL_S = 2.0
 """A loop that comes round so much later than it wanted to stood still: its children could not be heard."""
 
@@ -235,8 +238,8 @@ class Supervisor:
         if self._on_ready and self._children.all_ready() and self._children.store_answered:
             on_ready, self._on_ready = self._on_ready, None
             on_ready()
-        if self._children.changed or now - self._told_at >= TICK_S:
-            self._children.changed = False
+        if now >= self._tell_at():
+            self._children.changed = self._children.recounted = False
             self._told_at = now
             self._children.inform(self._status(now))
 
@@ -250,8 +253,15 @@ class Supervisor:
             self._children.generation.key_files.due_at(),
             self._held.store.due_at() if self._held.store else float("inf"),
             self._ending.due_at() if self._ending else float("inf"),
-            0.0 if self._children.changed else float("inf"),
+            self._tell_at(),
         )
+
+    def _tell_at(self) -> float:
+        """When the admin is to hear of us next. A count is told late, so that it is the last of several."""
+        assert self._children
+        if self._children.changed:
+            return 0.0
+        return self._told_at + (RECOUNT_S if self._children.recounted else TICK_S)
 
     # -- signals -------------------------------------------------------------------------------------------------
 

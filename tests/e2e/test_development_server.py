@@ -74,10 +74,9 @@ class Development(Front):
 
 
 @pytest.fixture
-def development(tmp_path: Path) -> Development:
-    """A running development server in a directory of its own."""
-    directory = tmp_path / "empty"
-    directory.mkdir()
+def development(tmp_path_factory: pytest.TempPathFactory) -> Development:
+    """A running development server in a directory of its own. With a longer path its store's socket would move."""
+    directory = tmp_path_factory.mktemp("dev")
     server = Development(directory)
     server.start()
     return server
