@@ -21,13 +21,16 @@ class Unseen:
         """A message was stored and its 250 goes out next."""
         if upload.remembered is not None:
             self._of_sessions[session.id] = upload.remembered
+            self._spool.records.live(upload.remembered)
 
     def goes_on(self, session: Session) -> None:
         """The client has seen the last reply: an equal message from now on is meant to be another one."""
         remembered = self._of_sessions.pop(session.id, None)
         if remembered is not None:
-            self._spool.seen(remembered)
+            self._spool.records.seen(remembered)
 
     def leaves(self, session: Session) -> None:
-        """The client is gone. What it did not go on from stays remembered, for its retry."""
-        self._of_sessions.pop(session.id, None)
+        """The session is over. What its client did not go on from counts from now on as the first copy of a retry."""
+        remembered = self._of_sessions.pop(session.id, None)
+        if remembered is not None:
+            self._spool.records.lost(remembered)

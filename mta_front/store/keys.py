@@ -32,7 +32,7 @@ class ShardKeys:
         return f"{self._base}body:{message_id}"
 
     def duplicate(self, digest: str) -> str:
-        """String: the id of a message whose 250 its client may not have seen."""
+        """String: a message whose 250 its client may not have seen, see hand_over.lua."""
         return f"{self._base}dup:{digest}"
 
     def message(self, message_id: str) -> str:

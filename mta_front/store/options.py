@@ -30,6 +30,7 @@ class StoreOptions:
     inline_max_bytes: int = 65536
     timeout_ms: int = 5000
     duplicate_window_s: float = 0.0  # 0 = off
+    duplicate_alive_s: float = 6.0  # sessions count as alive for so long after their worker said so
     high_water: float = 0.0  # of maxmemory, where reception stops; 0 = where the store is full
     queue_max_messages: int = 0  # where reception stops; 0 = no limit
     queue_max_age_s: float = 0.0

@@ -31,7 +31,7 @@ class Script:
 
 
 _HAND_OVER = Script("hand_over")
-_SEEN = Script("seen")
+_REMEMBER = Script("remember")
 _OPEN_BODY = Script("open_body")
 _LEASE = Script("lease")
 _RECOVER = Script("recover")
@@ -53,7 +53,7 @@ _REPLAY = Script("replay")
 _MEND = Script("mend")
 
 FOR_COMMITS = [_HAND_OVER.text]
-FOR_BODIES = [_OPEN_BODY.text, _SEEN.text, _COUNTS.text]
+FOR_BODIES = [_OPEN_BODY.text, _REMEMBER.text, _COUNTS.text]
 FOR_RELAY = [
     script.text
     for script in (
@@ -81,11 +81,13 @@ FOR_INSPECTION = [script.text for script in (_LIST, _REPLAY, _MEND)]
 
 @dataclass(slots=True)
 class Memory:
-    """How a hand-over is remembered. `seen_id`: not a first copy, since its client has seen the 250."""
+    """How a hand-over is remembered, as the script has it. `untold`: ids, each with a space around it."""
 
     key: str
     window_ms: int
-    seen_id: str
+    alive_ms: int
+    asked_before_ms: int
+    untold: str
 
 
 def hand_over(keys: ShardKeys, message_id: str, envelope: bytes, body: bytes, memory: Memory | None = None) -> Call:
@@ -116,13 +118,17 @@ def _handed_over(
         named.append(memory.key)
     if body_key:
         named.append(body_key)
-    remembered = (memory.window_ms, memory.seen_id) if memory is not None else (0, "")
+    remembered: tuple[Any, ...] = (0, 0, 0, "")
+    if memory is not None:
+        remembered = (memory.window_ms, memory.alive_ms, memory.asked_before_ms, memory.untold)
     return _HAND_OVER.command(named, 0, message_id, envelope, *remembered, *body)
 
 
-def seen(named: Sequence[str], ids: Sequence[str], then: Callable[[Call], None]) -> Call:
-    """`named`: dup:DIGEST keys, with the ids that they hold. Reply: how many were removed."""
-    return Call(_SEEN.command(named, *ids), then=then)
+def remember(named: Sequence[str], said: Sequence[str | int], then: Callable[[Call], None] | None = None) -> Call:
+    """`named`: dup:DIGEST keys. `said`: for each the id that it holds, and for how long its session counts as alive,
+    ms; 0: it is over, -1: the client went on. Reply: how many were there.
+    """
+    return Call(_REMEMBER.command(named, *said), then=then)
 
 
 def open_body(key: str, expiry_ms: int, segments: Sequence[bytes], then: Callable[[Call], None]) -> Call:

@@ -18,7 +18,7 @@ from gevent.event import Event
 from mta_front.observe.events import NOBODY, Events
 from mta_front.store import scripts
 from mta_front.store.client import Call, Link, StoreOptions
-from mta_front.store.duplicates import Remembered, Seen
+from mta_front.store.duplicates import Records
 from mta_front.store.errors import StoreDown, StoreError
 from mta_front.store.keys import ShardKeys, shard_of
 from mta_front.store.layout import layout_greetings
@@ -90,8 +90,6 @@ class Spool:
         self.keys = [ShardKeys(options.prefix, shard) for shard in range(options.shards)]
         self.timeout_s = options.timeout_ms / 1000
         self.body_expiry_ms = int(body_expiry_s * 1000)
-        self.duplicate_window_ms = int(options.duplicate_window_s * 1000)
-        self._seen = Seen(lambda shard, call: self._links[shard].bodies.post(call))
         self._ids = MessageIds()
         self._budget_bytes = budget_bytes
         self._held_bytes = 0
@@ -101,6 +99,7 @@ class Spool:
         groups = [(shards, SpoolLinks(options, topology, shards, events)) for shards in topology.groups(options.shards)]
         self._links = [links for shards, links in groups for _ in shards]  # by shard
         self._all_links = [link for _, links in groups for link in links]
+        self.records = Records(options, [links.bodies.post for links in self._links])
         self.pressure = Pressure(
             [(links.bodies.call, [self.keys[shard] for shard in shards]) for shards, links in groups],
             Marks(options.high_water, options.queue_max_messages, options.queue_max_age_s),
@@ -113,11 +112,13 @@ class Spool:
         for link in self._all_links:
             link.start()
         self.pressure.start()
+        self.records.start()
         self._renewer = gevent.spawn(self._renew_bodies)
 
     def close(self) -> None:
         """Close the connections; calls that wait fail."""
         self.pressure.close()
+        self.records.close()
         if self._renewer is not None:
             self._renewer.kill()
         for link in self._all_links:
@@ -140,15 +141,7 @@ class Spool:
         """Begin a message; no I/O. The shard follows from the addresses: a retry of a message meets its first copy."""
         return Upload(self, self._ids.next(), shard_of(mail_from, rcpt_to, len(self.keys)))
 
-    def seen(self, remembered: Remembered) -> None:
-        """The client has seen the reply to this message: an equal one is another one from now on. Does not wait."""
-        self._seen.add(remembered)
-
     # -- for uploads ----------------------------------------------------------------------------------------------
-
-    def seen_id(self, key: str) -> str:
-        """Which message may still be remembered there although its client has seen the reply; "" = none."""
-        return self._seen.id_of(key)
 
     def links(self, shard: int) -> SpoolLinks:
         """The connections of a shard."""

@@ -66,9 +66,9 @@ class Upload:
         self.shard = shard
         self.size_bytes = 0
         self.remembered: Remembered | None = None
-        """Once committed: what is to be forgotten when the client has seen our reply, see `Spool.seen`."""
+        """Once committed: what `Spool.records` is to be told of the client."""
         self._spool = spool
-        self._hasher = Hasher() if spool.duplicate_window_ms else None
+        self._hasher = Hasher() if spool.options.duplicate_window_s else None
         self._state = _State.OPEN
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
@@ -122,6 +122,7 @@ class Upload:
         entry.id = self.id
         entry.size_bytes = self.size_bytes
         keys = self._spool.keys[self.shard]
+        memory = None
         try:
             if self._key:
                 self._flush()
@@ -140,6 +141,8 @@ class Upload:
             # Unknown (also when our greenlet was killed): if it was stored after all, its body must stay; else it
             # expires.
             refused = isinstance(error, StoreError) and error.executed is False
+            if memory is not None and self._state is _State.HANDING_OVER and not refused:
+                self._spool.records.untold(memory.key, self.id)
             self._end(unlink=refused or self._state is _State.OPEN)
             raise
         refused, again = isinstance(reply, int), isinstance(reply, list)
@@ -150,14 +153,13 @@ class Upload:
             raise StoreRefused("the store came to it too late")
         stored = reply[0].decode() if again else self.id
         if memory is not None:
-            self.remembered = Remembered(self.shard, memory.key, stored)
+            self.remembered = self._spool.records.told(self.shard, memory.key, self.id)
         return stored
 
     def _memory(self, entry: Entry) -> scripts.Memory | None:
         if self._hasher is None:
             return None
-        key = key_of(self._spool.keys[self.shard], entry, self._hasher)
-        return scripts.Memory(key, self._spool.duplicate_window_ms, self._spool.seen_id(key))
+        return self._spool.records.memory(self.shard, key_of(self._spool.keys[self.shard], entry, self._hasher))
 
     def abort(self) -> None:
         """Forget the message and free what it took. At any time, also twice or after `commit`; never raises."""
