@@ -23,6 +23,7 @@ from weakref import WeakSet
 import gevent
 from gevent import monkey
 
+from mta_front.allocator import keep_freed_memory
 from mta_front.arguments import Options, check_bind, checked, close_timeout
 from mta_front.blocking import HooksInThreads
 from mta_front.certified import TlsArguments
@@ -104,6 +105,7 @@ class SMTPServer:
         if not 0 <= port <= 65535:
             raise ValueError(f"port={port!r}: must be from 0 to 65535")
         self._refuse_when_closed()
+        keep_freed_memory()
         door = Door(host, port)
         try:
             check_bind(self._arguments.session, door.address[0])

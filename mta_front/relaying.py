@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mta_front.allocator import keep_freed_memory
 from mta_front.master.child import ChildContext
 
 
@@ -10,6 +11,7 @@ def main(child: ChildContext) -> int:
     from gevent import monkey
 
     monkey.patch_all()
+    keep_freed_memory()
     return _relay(child)
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mta_front.allocator import keep_freed_memory
 from mta_front.config import Listener
 from mta_front.hooks import is_overridden, load_hooks
 from mta_front.master.child import ChildContext
@@ -22,6 +23,7 @@ def main(child: ChildContext) -> int:
     from gevent import monkey
 
     monkey.patch_all()
+    keep_freed_memory()
     return _serve(child)
 
 
