@@ -86,6 +86,17 @@ class Talk:
 Script = Callable[[Talk], None]
 
 
+def late(go_on: threading.Event) -> type[Talk]:
+    """A connection on which a message that came whole is answered once `go_on` is set."""
+
+    class Late(Talk):
+        def body(self) -> None:
+            super().body()
+            go_on.wait()
+
+    return Late
+
+
 def polite(talk: Talk, offer: bytes = OFFER, **replies: bytes) -> None:
     """A usual session; keywords in upper case replace the reply to a command, `FINAL` the one to a message (`BDAT` that
     to a chunk which is not the last).

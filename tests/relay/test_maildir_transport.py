@@ -25,13 +25,6 @@ MESSAGE = (
 
 
 @pytest.fixture
-def noted() -> Iterator[Noted]:
-    noted = Noted()
-    yield noted
-    assert noted.faults == []
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "mail"
 

@@ -106,17 +106,6 @@ class PolicySite:
         self.thread.join(5.0)
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture
-def trust(tmp_path: Path, authority: Authority) -> Trust:
-    (tmp_path / "ca.pem").write_bytes(authority.pem)
-    return Trust([str(tmp_path / "ca.pem")])
-
-
 @pytest.fixture
 def names() -> Iterator[DnsServer]:
     with DnsServer(

@@ -304,17 +304,6 @@ def test_aliases_are_followed_and_only_as_secure_as_each_step(net: Net) -> None:
 # -- TLS ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture
-def trust(tmp_path: Path, authority: Authority) -> Trust:
-    (tmp_path / "ca.pem").write_bytes(authority.pem)
-    return Trust([str(tmp_path / "ca.pem")])
-
-
 def one_exchanger(net: Net) -> None:
     net.names.records = {"y.example": ["MX 10 mx.y.example."], "mx.y.example": ["A 127.0.0.2"]}
 

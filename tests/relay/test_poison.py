@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gevent
-import pytest
 
 from mta_front.relay.relay import Relay
 from tests.relay.attempts import Noted
 from tests.relay.hub import eventually
-from tests.relay.scripted import ScriptedHop, Talk, polite
+from tests.relay.scripted import ScriptedHop, Talk, late, polite
 from tests.relay.shard import RelayProcess, settings_for, spool_messages
 from tests.relay.test_relay import assert_empty, counts, dead_letters, fates, hang_up_never, smtp
 from tests.stores import Store
 
 DEATHS = "mta:{0}:deaths"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store("valkey", tmp_path / "store") as store:
-        yield store
 
 
 def deaths(store: Store) -> list[int]:
@@ -147,15 +140,8 @@ def test_nobody_is_suspected_for_a_relay_that_was_told_to_stop(store: Store, tmp
 
 def test_an_outage_makes_nobody_suspect(store: Store) -> None:
     noted = Noted()
-    go_on: list[bool] = []
-
-    class Late(Talk):
-        def body(self) -> None:
-            super().body()
-            while not go_on:
-                time.sleep(0.005)
-
-    with ScriptedHop(talk=Late) as hop:
+    go_on = threading.Event()
+    with ScriptedHop(talk=late(go_on)) as hop:
         settings = settings_for(store, smtp(hop), lease_s=1.0, timeout_ms=500)
         spool_messages(settings, 3)
         relays = [Relay(settings, settings.store.url, noted) for _ in range(2)]
@@ -167,7 +153,7 @@ def test_an_outage_makes_nobody_suspect(store: Store) -> None:
         store.go_on()
         gevent.sleep(1.5)
         assert deaths(store) == []
-        go_on.append(True)
+        go_on.set()
         eventually(lambda: fates(noted) == {"delivered": 3}, 20.0)
         assert len(hop.bodies) == 3
         for relay in relays:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import smtplib
-import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-
-import pytest
 
 from mta_front.relay.transports.opener import SmtpOptions, Target
 from mta_front.relay.transports.smtp import SmtpTransport
@@ -26,15 +21,6 @@ BODIES = [
     b"".join(b"%d\r\n.\r\n" % number for number in range(60_000)),
     b"last\r\n",
 ]
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that every user may enter: Postfix's daemons are not root."""
-    directory = Path(tempfile.mkdtemp())
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_what_postfix_understands_is_what_we_meant(tmp_path: Path, open_directory: Path) -> None:

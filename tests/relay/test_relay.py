@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from mta_front.settings.model import Settings
 from tests.ports import free_port
 from tests.relay.attempts import Noted
 from tests.relay.hub import eventually
-from tests.relay.scripted import ScriptedHop, Talk, polite
+from tests.relay.scripted import ScriptedHop, Talk, late, polite
 from tests.relay.shard import RelayProcess, message, settings_for, spool_messages
 from tests.sink import Sink
 from tests.stores import KINDS, Store
@@ -33,37 +34,7 @@ def each_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store
         yield store
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store("valkey", tmp_path / "store") as store:
-        yield store
-
-
-@pytest.fixture
-def noted() -> Iterator[Noted]:
-    noted = Noted()
-    yield noted
-    assert noted.faults == []
-
-
 Run = Callable[[Settings], Relay]
-
-
-@pytest.fixture
-def run(noted: Noted) -> Iterator[Run]:
-    """Start a relay in this process."""
-    relays: list[Relay] = []
-
-    def start(settings: Settings) -> Relay:
-        relay = Relay(settings, settings.store.url, noted)
-        relay.start()
-        relays.append(relay)
-        return relay
-
-    yield start
-    for relay in relays:
-        relay.drain(0.0)
-        relay.close()
 
 
 def smtp(*hops: ScriptedHop | Sink, recipients: str = "*", **route: Any) -> dict[str, Any]:
@@ -463,15 +434,8 @@ def test_of_a_message_in_parts_each_is_kept_when_it_is_done(
 
 
 def test_a_claim_that_we_take_over_from_ourselves_is_not_delivered_twice(store: Store, run: Run, noted: Noted) -> None:
-    go_on: list[bool] = []
-
-    class Late(Talk):
-        def body(self) -> None:
-            super().body()
-            while not go_on:
-                time.sleep(0.005)
-
-    with ScriptedHop(talk=Late) as hop:
+    go_on = threading.Event()
+    with ScriptedHop(talk=late(go_on)) as hop:
         settings = settings_for(store, smtp(hop), lease_s=1.0)
         relay = run(settings)
         eventually(lambda: relay.answered)
@@ -482,7 +446,7 @@ def test_a_claim_that_we_take_over_from_ourselves_is_not_delivered_twice(store: 
         store.ask("ZADD", "mta:{0}:lease", 1, held[0])  # as if nobody had renewed it
         eventually(lambda: store.ask("XPENDING", "mta:{0}:queue", "relay", "-", "+", 10)[0][3] != held[3])
         gevent.sleep(0.3)
-        go_on.append(True)
+        go_on.set()
         eventually(lambda: fates(noted) == {"delivered": 1})
         assert [verbs.count("MAIL") for verbs in hop.verbs] == [1]
         assert_empty(store)
@@ -576,15 +540,8 @@ def test_a_store_that_is_not_there_yet(tmp_path: Path, run: Run, noted: Noted) -
 
 
 def test_draining_finishes_what_is_in_hand_and_takes_no_more(store: Store, run: Run, noted: Noted) -> None:
-    go_on: list[bool] = []
-
-    class Late(Talk):
-        def body(self) -> None:
-            super().body()
-            while not go_on:
-                time.sleep(0.005)
-
-    with ScriptedHop(talk=Late) as hop:
+    go_on = threading.Event()
+    with ScriptedHop(talk=late(go_on)) as hop:
         settings = settings_for(store, smtp(hop, max_connections=2), concurrency=4)
         spool_messages(settings, 20)
         relay = run(settings)
@@ -592,7 +549,7 @@ def test_draining_finishes_what_is_in_hand_and_takes_no_more(store: Store, run: 
         drained = gevent.spawn(relay.drain, 10.0)
         gevent.sleep(0.2)
         assert not drained.ready()
-        go_on.append(True)
+        go_on.set()
         assert drained.get(timeout=10.0)
         assert len(relay) == 0
         done = fates(noted)["delivered"]

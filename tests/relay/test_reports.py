@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import email
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from mta_front.relay.relay import Relay
-from mta_front.settings.model import Settings
 from tests.clients.postfix_relay import PostfixRelay
 from tests.ports import free_port
 from tests.relay.attempts import Noted
@@ -27,36 +20,6 @@ from tests.stores import Store
 
 REFUSING = partial(polite, RCPT=b"550 5.1.1 unknown\r\n", DATA=b"554 5.5.1 no recipients\r\n")
 DEFERRING = partial(polite, RCPT=b"450 4.2.0 later\r\n", DATA=b"554 5.5.1 no recipients\r\n")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store("valkey", tmp_path / "store") as store:
-        yield store
-
-
-@pytest.fixture
-def noted() -> Iterator[Noted]:
-    noted = Noted()
-    yield noted
-    assert noted.faults == []
-
-
-@pytest.fixture
-def run(noted: Noted) -> Iterator[Callable[[Settings], Relay]]:
-    """Start a relay in this process."""
-    relays: list[Relay] = []
-
-    def start(settings: Settings) -> Relay:
-        relay = Relay(settings, settings.store.url, noted)
-        relay.start()
-        relays.append(relay)
-        return relay
-
-    yield start
-    for relay in relays:
-        relay.drain(0.0)
-        relay.close()
 
 
 def back(hop: ScriptedHop) -> dict[str, Any]:
@@ -199,15 +162,6 @@ def test_outcomes_and_their_report_wait_together_for_the_store(store: Store, run
         eventually(lambda: fates(noted) == {"bounced": 1, "delivered": 1}, 20.0)
         assert len(home.bodies) == 1
         assert_empty(store)
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that every user may enter: Postfix's daemons are not root."""
-    directory = Path(tempfile.mkdtemp())
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_postfix_takes_reports_and_passes_them_on(

@@ -25,14 +25,6 @@ from tests.relay.hub import eventually
 from tests.relay.scripted import ScriptedHop, Talk, polite
 from tests.wait import until
 
-
-@pytest.fixture
-def noted() -> Iterator[Noted]:
-    noted = Noted()
-    yield noted
-    assert noted.faults == []
-
-
 Make = Callable[..., SmtpTransport]
 
 

@@ -29,11 +29,6 @@ from tests.tls.authority import Authority, Pair
 Make = Callable[..., SmtpTransport]
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 @pytest.fixture
 def make(tmp_path: Path, authority: Authority) -> Iterator[Make]:
     """`make(target, …, secure=…)`: trusts the authority."""
