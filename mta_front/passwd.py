@@ -29,7 +29,6 @@ SCHEMES: dict[str, type[Password]] = {
     "plain": Plain,
 }
 DEFAULT_SCHEME = "argon2id"
-NEW_MODE = 0o600
 MAX_PASSWORD_CHARS = 1024
 
 

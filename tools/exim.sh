@@ -25,11 +25,11 @@ unpack() {
     # shellcheck disable=SC2086 (a list of words)
     [ -n "$packages" ] && (cd "$work" && apt-get download -qq $packages >log 2>&1) || return 1
     for package in "$work"/*.deb; do
-        dpkg -x "$package" "$work/root" || return 1
+        dpkg -x "$package" "$work/unpacked" || return 1
     done
     mkdir "$work/exim"
-    find "$work/root" -name '*.so*' -exec cp -P {} "$work/exim" \;
-    cp "$work/root/usr/sbin/exim4" "$work/exim"
+    find "$work/unpacked" -name '*.so*' -exec cp -P {} "$work/exim" \;
+    cp "$work/unpacked/usr/sbin/exim4" "$work/exim"
     chmod 755 "$work/exim/exim4" # it came setuid root
     mkdir -p $target
     cp -RP "$work/exim/." $target

@@ -63,12 +63,15 @@ class Trial:
         """When `tick` has something to do."""
         return self._deadline_at if self.findings is None else float("inf")
 
-    def reaped(self, how: str) -> None:
-        """Its process ended."""
+    def reaped(self, pid: int, how: str) -> bool:
+        """A process ended. Whether it was its own."""
+        if pid != self.pid:
+            return False
         if self.findings is None:
             self._hear()
         if self.findings is None:
             self._end(self._judge(self._heard, how) or Findings([f"checking ends with {how}"]))
+        return True
 
     def close(self) -> None:
         """Nobody wants to know any more."""

@@ -31,10 +31,7 @@ class Upgrade:
 
     def reaped(self, pid: int, how: str) -> bool:
         """A process ended. Whether it was ours."""
-        if self._trial is None or self._trial.pid != pid:
-            return False
-        self._trial.reaped(how)
-        return True
+        return self._trial is not None and self._trial.reaped(pid, how)
 
     def tick(self, now: float) -> None:
         """Go on to what is next."""

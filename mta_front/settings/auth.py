@@ -6,12 +6,13 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from mta_front.settings.lines import KeyPath
 from mta_front.settings.section import RuleFault, Section
+from mta_front.settings.storeurl import split_credentials
 from mta_front.settings.values import OptionalPath, Printable, Seconds, StoreUrl
 
 Mechanism = Literal["PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "EXTERNAL"]
@@ -74,21 +75,7 @@ class AuthRedis(Section):
     @model_validator(mode="before")
     @classmethod
     def _split_credentials(cls, values: Any) -> Any:
-        """Move user and password out of the URL, so that the URL can be shown and logged."""
-        if not isinstance(values, dict) or not isinstance(values.get("url"), str) or "@" not in values["url"]:
-            return values
-        url = values["url"]
-        try:
-            netloc = urlsplit(url).netloc
-        except ValueError:
-            return values  # no URL, as its own check says
-        userinfo, at, host = netloc.rpartition("@")
-        if not at:
-            return values
-        username, _, password = userinfo.partition(":")
-        given = {key: value for key, value in values.items() if value not in ("", SecretStr(""))}
-        split = {"username": unquote(username), "password": unquote(password)}
-        return split | given | {"url": url.replace(f"//{netloc}", f"//{host}", 1)}
+        return split_credentials(values)
 
 
 class AuthHttp(Section):

@@ -67,7 +67,6 @@ class MxTransport:
         self._dice = dice
         self._hops: dict[Target, Hop] = {}
         self._used_at: dict[Target, float] = {}
-        self._closing = False
 
     def deliver(self, attempt: Attempt) -> None:
         """Find out where it belongs, and try there."""
