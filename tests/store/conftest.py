@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mta_front.store.client import StoreOptions
+from mta_front.store.client import Link, StoreOptions
 from mta_front.store.queue import Queue
 from mta_front.store.spool import Spool
 from tests.store.parts import Recorder, until
@@ -46,6 +46,23 @@ def events() -> Iterator[Recorder]:
     recorder = Recorder()
     yield recorder
     assert recorder.faults == []
+
+
+@pytest.fixture
+def make_link(events: Recorder) -> Iterator[Callable[..., Link]]:
+    """`make_link(url, tag="limits", timeout_ms=500)`: a started link."""
+    made: list[Link] = []
+
+    def make(url: str, *, tag: str = "", scripts: Sequence[str] = (), together: bool = False, **options: Any) -> Link:
+        chosen = StoreOptions(url=url, **options)
+        made.append(Link(chosen, "test", events, tag=tag, scripts=scripts, together=together))
+        made[-1].start()
+        until(lambda: made[-1].answered, message="the link to be up")
+        return made[-1]
+
+    yield make
+    for link in made:
+        link.close()
 
 
 @pytest.fixture

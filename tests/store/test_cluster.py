@@ -43,38 +43,6 @@ def cluster(shared_cluster: Cluster) -> Cluster:
     return shared_cluster
 
 
-@pytest.fixture
-def make_link(events: Recorder) -> Iterator[Callable[..., Link]]:
-    """`make_link(url, tag="limits")`: a started link."""
-    made: list[Link] = []
-
-    def make(url: str, tag: str, timeout_ms: int = 2000, **how: Any) -> Link:
-        made.append(Link(StoreOptions(url=url, timeout_ms=timeout_ms), "test", events, tag=tag, **how))
-        made[-1].start()
-        until(lambda: made[-1].answered, message="the link to be up")
-        return made[-1]
-
-    yield make
-    for link in made:
-        link.close()
-
-
-@pytest.fixture
-def make_spool(events: Recorder) -> Iterator[Callable[..., Spool]]:
-    """`make_spool(cluster, shards=4)`: a started spool."""
-    made: list[Spool] = []
-
-    def make(cluster: Cluster, **options: Any) -> Spool:
-        made.append(Spool(StoreOptions(url=cluster.url, **options), events))
-        made[-1].start()
-        until(lambda: made[-1].answered, message="the spool to be up")
-        return made[-1]
-
-    yield make
-    for spool in made:
-        spool.close()
-
-
 def stored(cluster: Cluster, shards: int) -> set[str]:
     """The ids of all messages in the queues."""
     return {
@@ -122,7 +90,7 @@ def test_seeds_that_are_dead_or_frozen_are_passed_over(cluster: Cluster, make_li
     url = f"redis+cluster://{HOST}:{free_port()},{HOST}:{frozen.port},{HOST}:{owner.port}"
     frozen.stop()
     began = time.monotonic()
-    link = make_link(url, "0", timeout_ms=1000)
+    link = make_link(url, tag="0", timeout_ms=1000)
     assert time.monotonic() - began < 1.2
     assert link.call(Call(["SET", "{0}k", "v"])) == b"OK"
     frozen.go_on()
@@ -153,7 +121,7 @@ def test_a_slot_that_moves_under_load_costs_no_call_and_counts_exactly(
 ) -> None:
     for node in cluster.nodes:
         node.ask("CONFIG", "SET", "cluster-preferred-endpoint-type", endpoints)
-    link = make_link(cluster.url, "limits", scripts=[SCRIPT], together=together)
+    link = make_link(cluster.url, tag="limits", timeout_ms=2000, scripts=[SCRIPT], together=together)
     source = cluster.owner("limits")
     target = next(node for node in cluster.nodes if node is not source)
     for number in range(100):
@@ -205,7 +173,7 @@ def calls_of(node: Any, command: str) -> int:
 def test_a_slot_stuck_half_way_refuses_in_time_what_needs_both_halves(
     cluster: Cluster, make_link: Callable[..., Link]
 ) -> None:
-    link = make_link(cluster.url, "limits", timeout_ms=400)
+    link = make_link(cluster.url, tag="limits", timeout_ms=400)
     source = cluster.owner("limits")
     target = next(node for node in cluster.nodes if node is not source)
     for key in ("a", "b"):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gevent
 import pytest
@@ -19,44 +18,13 @@ from tests.store.parts import Load, Recorder, until
 from tests.topologies import HOST, Trio, in_step
 
 QUEUE = "mta:{0}:queue"
+COUNTED = "fsync+replicated:1"
 
 
 @pytest.fixture
 def trio(tmp_path: Path) -> Trio:
     """A master, one replica, three Sentinels."""
     return Trio(tmp_path)
-
-
-@pytest.fixture
-def make_link(events: Recorder) -> Iterator[Callable[..., Link]]:
-    """`make_link(url, timeout_ms=500)`: a started link."""
-    made: list[Link] = []
-
-    def make(url: str, **options: Any) -> Link:
-        made.append(Link(StoreOptions(url=url, **options), "test", events))
-        made[-1].start()
-        until(lambda: made[-1].answered, message="the link to be up")
-        return made[-1]
-
-    yield make
-    for link in made:
-        link.close()
-
-
-@pytest.fixture
-def make_spool(events: Recorder) -> Iterator[Callable[..., Spool]]:
-    """`make_spool(url, timeout_ms=500)`: a started spool that counts one replica."""
-    made: list[Spool] = []
-
-    def make(url: str, **options: Any) -> Spool:
-        made.append(Spool(StoreOptions(**({"url": url, "durability": "fsync+replicated:1"} | options)), events))
-        made[-1].start()
-        until(lambda: made[-1].answered, message="the spool to be up")
-        return made[-1]
-
-    yield make
-    for spool in made:
-        spool.close()
 
 
 def test_seeds_that_are_dead_frozen_or_behind_are_passed_over(
@@ -102,7 +70,7 @@ def test_a_master_that_is_killed_under_load_loses_nothing_that_was_acknowledged(
 ) -> None:
     """As many replicas are counted as can be promoted: here one, so it has all that was acknowledged."""
     outages = []
-    with Load(make_spool(trio.url, timeout_ms=2000)) as load:
+    with Load(make_spool(trio, durability=COUNTED, timeout_ms=2000)) as load:
         for number in range(20 if full else 1):
             until(lambda: len(load.acknowledged) >= 200 * (number + 1), 30.0)  # noqa: B023
             old = trio.master()
@@ -128,7 +96,7 @@ def test_a_planned_fail_over_under_load(
     if not full:
         pytest.skip("12 s: Sentinel waits long before it makes a replica of the old one")
     trio = Trio(tmp_path)
-    with Load(make_spool(trio.url, timeout_ms=2000)) as load:
+    with Load(make_spool(trio, durability=COUNTED, timeout_ms=2000)) as load:
         until(lambda: len(load.acknowledged) >= 200, 10.0)
         old = trio.master()
         began = time.monotonic()
@@ -142,7 +110,7 @@ def test_a_planned_fail_over_under_load(
 
 
 def test_a_frozen_replica_is_no_250_and_leaves_few_copies(trio: Trio, make_spool: Callable[..., Spool]) -> None:
-    spool = make_spool(trio.url, timeout_ms=400)
+    spool = make_spool(trio, durability=COUNTED, timeout_ms=400)
     master, replica = trio.stores
     replica.stop()
     with Load(spool, greenlets=10) as load:
@@ -159,7 +127,7 @@ def test_a_frozen_replica_is_no_250_and_leaves_few_copies(trio: Trio, make_spool
 
 
 def test_a_replica_that_is_gone(trio: Trio, make_spool: Callable[..., Spool], events: Recorder) -> None:
-    spool = make_spool(trio.url, timeout_ms=400)
+    spool = make_spool(trio, durability=COUNTED, timeout_ms=400)
     until(lambda: events.replicas == [(1, 1)] * 2)
     trio.stores[1].kill_now()
     with Load(spool, greenlets=3) as load:
