@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,21 +129,23 @@ def measure(workload: str, messages: int, workers: int, durability: str) -> dict
     """One run against a fresh server."""
     with tempfile.TemporaryDirectory(prefix="mta-front-bench-") as name:
         server = Server(Path(name), workers, durability)
-        try:
-            server.await_ready()
-            _send(server.port, workload, WARM_UP_MESSAGES)
-            before = server.cpu_s()
-            started_at = time.monotonic()
-            _send(server.port, workload, messages)
-            wall_s = time.monotonic() - started_at
-            after = server.cpu_s()
-        finally:
-            server.stop()
+        cost = cost_of(server, lambda count: _send(server.port, workload, count), WARM_UP_MESSAGES, messages)
+    return {"workload": workload, "messages": messages, "workers": workers, "durability": durability, **cost}
+
+
+def cost_of(server: Server, send: Callable[[int], None], warm_up: int, messages: int) -> dict[str, float | str | int]:
+    """What `send(messages)` costs a server that has just been started and is stopped then; `send(warm_up)` first."""
+    try:
+        server.await_ready()
+        send(warm_up)
+        before = server.cpu_s()
+        started_at = time.monotonic()
+        send(messages)
+        wall_s = time.monotonic() - started_at
+        after = server.cpu_s()
+    finally:
+        server.stop()
     return {
-        "workload": workload,
-        "messages": messages,
-        "workers": workers,
-        "durability": durability,
         "cpu_us": round((after[0] - before[0]) / messages * 1e6, 1),
         "store_cpu_us": round((after[1] - before[1]) / messages * 1e6, 1),
         "messages_per_s": round(messages / wall_s),

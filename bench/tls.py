@@ -14,12 +14,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.library import LibraryServer
-from bench.server import ROOT, Server, on_cpu
+from bench.server import ROOT, Server, cost_of, on_cpu
 
 LISTENER = "secure = {secure}\nreverse_lookup = false\n[listeners.tls]\nself_signed = true\n"
 WORKLOADS = {
@@ -51,24 +50,8 @@ def measure(workload: str, durability: str) -> dict[str, float | str | int]:
             if durability == "library"
             else Server(Path(name), 1, durability, LISTENER.format(secure="true" if way == "implicit" else "false"))
         )
-        try:
-            server.await_ready()
-            _load(server.port, way, messages // 3, more)
-            before = server.cpu_s()
-            started_at = time.monotonic()
-            _load(server.port, way, messages, more)
-            wall_s = time.monotonic() - started_at
-            after = server.cpu_s()
-        finally:
-            server.stop()
-    return {
-        "workload": workload,
-        "messages": messages,
-        "durability": durability,
-        "cpu_us": round((after[0] - before[0]) / messages * 1e6, 1),
-        "store_cpu_us": round((after[1] - before[1]) / messages * 1e6, 1),
-        "messages_per_s": round(messages / wall_s),
-    }
+        cost = cost_of(server, lambda count: _load(server.port, way, count, more), messages // 3, messages)
+    return {"workload": workload, "messages": messages, "durability": durability, **cost}
 
 
 def idle(way: str) -> dict[str, float | str | int]:

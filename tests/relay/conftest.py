@@ -15,6 +15,9 @@ from mta_front.settings.model import Settings
 from tests.relay.attempts import Noted
 from tests.stores import Store
 from tests.tls.authority import Authority
+from tests.tls.issued import authority
+
+__all__ = ["authority"]
 
 
 @pytest.fixture
@@ -56,12 +59,6 @@ def open_directory() -> Iterator[Path]:
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    """Whom we trust."""
-    return Authority()
 
 
 @pytest.fixture
